@@ -107,6 +107,8 @@ class Config:
     mixture: Mixture = field(default_factory=Mixture)
     seed: int = 7
     threads: int = 2
+    quantisation: str = "Q8_0"
+    """One of ``export.FILE_TYPES``."""
 
 
 def load_config(path: Path) -> Config:

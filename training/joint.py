@@ -24,6 +24,7 @@ from training.examples import DOMAINS, LABELS, Example, conversation_of, domain_
 from training.language import arguments, last_checkpoint
 from training.losses import IGNORED, domain_loss, language_loss, verdict_loss
 from training.model import TwoHeadedModel
+from training.tokenizer import special_ids
 
 Row = dict[str, Any]
 
@@ -42,8 +43,7 @@ class Item:
 
 def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
     """Return the renderer's view of a Hugging Face tokeniser."""
-    special = {token: tokenizer.token_to_id(token) for token in SPECIAL_TOKENS}
-    return Vocabulary(lambda text: tokenizer.encode(text).ids, special)
+    return Vocabulary(lambda text: tokenizer.encode(text).ids, special_ids(tokenizer))
 
 
 def collect(config: Config, training: Sequence[Example]) -> list[Item]:
@@ -286,4 +286,5 @@ def train_jointly(config: Config, model: TwoHeadedModel, tokenizer: Tokenizer, i
     trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     average.apply(model)
     (config.run / "joint.json").write_text(json.dumps(trainer.state.log_history, indent=1), encoding="utf-8")
-    return model.eval()
+    model.eval()
+    return model

@@ -17,8 +17,9 @@ from training.config import Config, Stage
 from training.data import open_text, read_rows
 from training.embeddings import embed
 from training.model import TwoHeadedModel, build_trunk
+from training.tokenizer import special_ids
 
-ESCAPES = {"prose": 0.25, "pairs": 1.0}
+OPEN_TEXT_SHARE = {"prose": 0.25, "pairs": 1.0}
 """Share of each kind of open text in the language-modelling stage."""
 
 
@@ -27,9 +28,8 @@ class Chat:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
-        self.end_of_text = tokenizer.token_to_id(END_OF_TEXT)
-        self.start = tokenizer.token_to_id(START)
-        self.end = tokenizer.token_to_id(END)
+        special = special_ids(tokenizer)
+        self.end_of_text, self.start, self.end = special[END_OF_TEXT], special[START], special[END]
 
     def document(self, turns: tuple[str, ...]) -> list[int]:
         """Encode plain text (one element) or alternating user and assistant turns, closed by end-of-text."""
@@ -150,7 +150,7 @@ def grow_trunk(config: Config, tokenizer: Tokenizer, domains: int) -> TwoHeadedM
         model.model.embed_tokens.weight.copy_(torch.from_numpy(np.load(table)))
     budget = config.language.steps * config.language.batch_size * config.sequence
     mixed = [*requests(config)]
-    for document in corpus(config, share=ESCAPES, seed=config.seed + 1):
+    for document in corpus(config, share=OPEN_TEXT_SHARE, seed=config.seed + 1):
         mixed.append(document)
         if len(mixed) > budget // 60:
             break

@@ -45,3 +45,18 @@ def load_tokenizer(path: Path) -> Tokenizer:
     tokenizer: Tokenizer = Tokenizer.from_file(str(path))
     tokenizer.encode_special_tokens = True
     return tokenizer
+
+
+def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
+    """Return the id of every token of the template.
+
+    Raises:
+        ValueError: the tokeniser lacks one.
+    """
+    ids = {}
+    for token in SPECIAL_TOKENS:
+        index = tokenizer.token_to_id(token)
+        if index is None:
+            raise ValueError(f"the tokeniser lacks the template's token {token}")
+        ids[token] = index
+    return ids
