@@ -72,10 +72,12 @@ def _unlabelled(config: Config) -> list[tuple[str, str]]:
     rng = random.Random(config.seed)  # noqa: S311
     found: list[tuple[str, str]] = []
     for name in ("hh_rlhf_harmless_test_first_turn", "jcm_ja_moral", "ja_ordinary_requests", "clinc150_full"):
-        rows = [(f"user: {r['text']}", r["lang"]) for r in read_rows(config.data / "train" / f"{name}.jsonl")]
+        path = config.data / "train" / f"{name}.jsonl"
+        rows = [(f"user: {r['text']}", r["lang"]) for r in read_rows(path)] if path.exists() else []
         found += rng.sample(rows, min(2000, len(rows)))
     for name, lang in (("docs_howto_faq_ja", "ja"), ("docs_howto_faq_en", "en"), ("dolly_subset_en", "en")):
-        prompts = [(f"user: {t[0]}", lang) for t in open_text(config.data / "lm" / f"pairs_{name}.jsonl.gz")]
+        path = config.data / "lm" / f"pairs_{name}.jsonl.gz"
+        prompts = [(f"user: {t[0]}", lang) for t in open_text(path)] if path.exists() else []
         found += rng.sample(prompts, min(1200, len(prompts)))
     return [(text, lang) for text, lang in found if len(text) < 600]
 
@@ -88,7 +90,8 @@ def _dialogues(config: Config) -> Iterator[tuple[Conversation, str]]:
                 if reply.get("content"):
                     yield conversation_of(before, row["id"]), reply["content"]
     for name in ("human_instructions_en", "dolly_subset_en", "docs_howto_faq_ja", "docs_howto_faq_en"):
-        for turns in open_text(config.data / "lm" / f"pairs_{name}.jsonl.gz"):
+        path = config.data / "lm" / f"pairs_{name}.jsonl.gz"
+        for turns in open_text(path) if path.exists() else ():
             if len(turns[1].encode()) < 700:
                 yield Conversation((Message("user", turns[0], "/messages/0"),)), turns[1]
 

@@ -228,12 +228,13 @@ class SafetyEngine:
             await self._end_process()
 
     def _receive(self, message: dict[str, Any]) -> None:
-        if message["op"] == "ready":
+        if message["op"] == "ready" and message["digest"] != self.release.digest:
+            self._fail(f"{self.release.folder}: the release was replaced while the gateway ran; restart the gateway")
+        elif message["op"] == "ready":
             self.state = "ready"
             self._settled.set()
         elif message["op"] == "failed":
-            self.state, self.failure = "failed", message["message"]
-            self._settled.set()
+            self._fail(message["message"])
         else:
             number = message["id"]
             if message["op"] == "text":
@@ -242,6 +243,14 @@ class SafetyEngine:
                 self._owed.pop(number, None)
             if (answers := self._waiters.get(number)) is not None:
                 answers.put_nowait(message)
+
+    def _fail(self, message: str) -> None:
+        self.state, self.failure = "failed", message
+        self._fail_all("failed", message)
+        self._settled.set()
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
 
     async def _watch_for_hangs(self, process: asyncio.subprocess.Process) -> None:
         loop = asyncio.get_running_loop()
