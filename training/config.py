@@ -56,16 +56,20 @@ class Mixture:
     """Uses an epoch of a row that a person labelled."""
     public: float = 0.3
     """Uses an epoch of a row of a public set."""
-    unlabelled: float = 0.15
+    unlabelled: float = 0.12
     """Uses an epoch of an unlabelled request (target: the word-statistics teacher)."""
-    task: float = 0.03
+    task: float = 0.02
     """Uses an epoch of a Task dialogue."""
     teacher: float = 0.3
     """Weight of the teacher's out-of-fold probabilities in a labelled row's target."""
     language: float = 0.3
     """Weight of the language-modelling loss (rationales, replies, a sample of the prompts)."""
-    domains: float = 0.15
+    domains: float = 0.4
     """Weight of the domain loss."""
+    pooled: float = 0.5
+    """Weight of the verdict loss on the mean hidden state of the prompt: a direct gradient to every token."""
+    rationales: float = 0.5
+    """Share of a hand-labelled row's uses that carry its rationale."""
     prompt_language: float = 0.2
     """Share of prompt tokens that carry the language-modelling loss."""
     tool_definitions: float = 0.3
@@ -102,7 +106,7 @@ class Config:
     corpus_tokens: int = 24_000_000
     """Tokens that the co-occurrence embeddings are counted on."""
     language: Stage = field(default_factory=lambda: Stage(steps=1400, batch_size=8, learning_rate=1.5e-3))
-    joint: Stage = field(default_factory=lambda: Stage(steps=1300, batch_size=1, learning_rate=8e-4))
+    joint: Stage = field(default_factory=lambda: Stage(steps=1700, batch_size=1, learning_rate=1e-3))
     """``batch_size`` does not count here: batches hold ``mixture.token_budget`` tokens."""
     mixture: Mixture = field(default_factory=Mixture)
     seed: int = 7

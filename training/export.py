@@ -50,7 +50,7 @@ def write_trunk(model: TwoHeadedModel, tokenizer: Tokenizer, path: Path) -> None
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     _write_tokenizer(writer, tokenizer)
     for name, tensor in model.state_dict().items():
-        if name == "lm_head.weight" or name.startswith(("verdict_head", "domain_head")):
+        if name == "lm_head.weight" or name.startswith(("verdict_head", "domain_head", "pooled_head")):
             continue
         writer.add_tensor(names.get_name(name, try_suffixes=(".weight", ".bias")), tensor.float().numpy())
     writer.write_header_to_file()

@@ -137,7 +137,7 @@ class Rows(Dataset[Row]):
         read_at = len(ids) - 1
         labels = [t if self.rng.random() < self.settings.prompt_language else IGNORED for t in prompt]
         labels += [IGNORED] * (len(ids) - len(prompt))
-        if example.gold:
+        if example.gold and self.rng.random() < self.settings.rationales:
             opening = list(rationale_opening(example.label, example.domain, self.vocabulary))
             rationale = [*self.vocabulary.encode(example.rationale), self.end]
             ids += opening + rationale
@@ -146,6 +146,7 @@ class Rows(Dataset[Row]):
             "ids": ids,
             "labels": labels,
             "read_at": read_at,
+            "prompt": len(prompt),
             "target": item.target,
             "domains": domain_target(example),
             "known": float(example.gold or example.domain is not None),
@@ -201,6 +202,7 @@ def pad(rows: Sequence[Row]) -> dict[str, Tensor]:
         "attention_mask": mask,
         "labels": labels,
         "read_at": torch.tensor([row.get("read_at", 0) for row in rows]),
+        "prompt": torch.tensor([row.get("prompt", 1) for row in rows]),
         "judged": torch.tensor([float("target" in row) for row in rows]),
         "target": torch.tensor(np.array([row.get("target", third) for row in rows]), dtype=torch.float32),
         "domains": torch.tensor([row.get("domains", [0.0] * len(DOMAINS)) for row in rows]),
@@ -234,7 +236,15 @@ class JointTrainer(Trainer):  # type: ignore[misc]
             loss = loss + verdict_loss(model.verdict_head(read), inputs["target"][judged])
             domains = domain_loss(model.domain_head(read), inputs["domains"][judged], inputs["known"][judged])
             loss = loss + settings.domains * domains
+            pooled = model.pooled_head(_mean(states[judged], inputs["prompt"][judged]))
+            loss = loss + settings.pooled * verdict_loss(pooled, inputs["target"][judged])
         return loss
+
+
+def _mean(states: Tensor, lengths: Tensor) -> Tensor:
+    """Return the mean (batch, width) of the first ``lengths`` (batch,) of ``states`` (batch, tokens, width)."""
+    inside = torch.arange(states.shape[1])[None, :] < lengths[:, None]
+    return (states * inside[:, :, None]).sum(1) / lengths[:, None]
 
 
 class Average(TrainerCallback):  # type: ignore[misc]

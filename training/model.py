@@ -30,6 +30,8 @@ class TwoHeadedModel(Qwen3ForCausalLM):  # type: ignore[misc]
         super().__init__(config)
         self.verdict_head = nn.Linear(config.hidden_size, 3)
         self.domain_head = nn.Linear(config.hidden_size, config.so8t_domains)
+        self.pooled_head = nn.Linear(config.hidden_size, 3)
+        """Reads the mean hidden state of the prompt while training; not part of a release."""
         self.post_init()
 
     def read(self, input_ids: Tensor, attention_mask: Tensor, read_at: Tensor, **extra: Any) -> tuple[Tensor, Tensor]:
