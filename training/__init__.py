@@ -1,0 +1,1 @@
+"""From labelled rows to a release that the gateway verifies and loads."""

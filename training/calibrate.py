@@ -1,7 +1,7 @@
 """Calibration of a release on rows that no weight was trained on: temperature, then the two thresholds.
 
-Temperature scaling by maximum likelihood (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017). Thresholds
-are those that maximise the mean over languages of macro-F1 minus ``DANGER`` times dangerous-allow.
+Temperature scaling by maximum likelihood (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017).
+Thresholds are those that maximise the mean over languages of macro-F1 minus ``DANGER`` times dangerous-allow.
 """
 
 from collections.abc import Sequence

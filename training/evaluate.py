@@ -83,7 +83,9 @@ def report(name: str, examples: Sequence[Example], judged: Judged) -> list[Line]
                 dangerous_allow=dangerous_allow(gold, found),
                 over_stop=over_stop(gold, found),
                 over_stop_near_miss=over_stop([examples[i].label for i in near], [judged.labels[i] for i in near]),
-                domain_right=sum(judged.domains[i] == examples[i].domain for i in named) / len(named) if named else None,
+                domain_right=sum(judged.domains[i] == examples[i].domain for i in named) / len(named)
+                if named
+                else None,
             )
         )
     return lines
@@ -91,7 +93,9 @@ def report(name: str, examples: Sequence[Example], judged: Judged) -> list[Line]
 
 def to_markdown(lines: Sequence[Line]) -> str:
     """Return the lines as a table."""
-    head = "| judge | language | rows | macro-F1 | dangerous-allow | over-stop | over-stop, near misses | domain right |"
+    head = (
+        "| judge | language | rows | macro-F1 | dangerous-allow | over-stop | over-stop, near misses | domain right |"
+    )
     rows = [head, "|---|---|--:|--:|--:|--:|--:|--:|"]
     for line in lines:
         domain = "" if line.domain_right is None else f"{line.domain_right:.3f}"

@@ -168,7 +168,9 @@ def domain_target(example: Example) -> list[float]:
     """Return the multi-label target; ALLOW rows mark the field that they touch under either label."""
     target = [0.0] * len(DOMAINS)
     for index, (label, name) in enumerate(DOMAINS):
-        if name == example.domain and (label == example.label.value or (example.label is Label.ALLOW and name != "other")):
+        if name == example.domain and (
+            label == example.label.value or (example.label is Label.ALLOW and name != "other")
+        ):
             target[index] = 1.0
     return target
 

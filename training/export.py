@@ -1,7 +1,7 @@
 """Export: the trained model becomes a release that the gateway verifies and loads.
 
-The trunk is written as GGUF with the ``gguf`` package's own tensor names, then quantised by llama.cpp; the heads stay in
-full precision beside it.
+The trunk is written as GGUF with the ``gguf`` package's own tensor names, then quantised by llama.cpp; the heads stay
+in full precision beside it.
 """
 
 import ctypes
@@ -66,7 +66,9 @@ def _write_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
     writer.add_token_list(tokens)
-    writer.add_token_types([gguf.TokenType.CONTROL if i in control else gguf.TokenType.NORMAL for i in range(len(tokens))])
+    writer.add_token_types(
+        [gguf.TokenType.CONTROL if i in control else gguf.TokenType.NORMAL for i in range(len(tokens))]
+    )
     merges = json.loads(tokenizer.to_str())["model"]["merges"]
     writer.add_token_merges([" ".join(merge) for merge in merges])
     writer.add_eos_token_id(tokenizer.token_to_id(END_OF_TEXT))

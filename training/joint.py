@@ -121,7 +121,8 @@ class Rows(Dataset[Row]):
             prompt = list(task_prompt(item.dialogue[0], self.vocabulary))[-self.window // 2 :]
             reply = [*self.vocabulary.encode(item.dialogue[1]), self.end][: self.window - len(prompt)]
             return {"ids": prompt + reply, "labels": [IGNORED] * len(prompt) + reply}
-        assert item.example is not None
+        if item.example is None:
+            raise ValueError("an item is an example or a dialogue")
         example = item.example
         if self.rng.random() < self.settings.tool_definitions:
             example = with_tools(example, self.rng)

@@ -1,6 +1,5 @@
 """The losses of joint training."""
 
-
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
@@ -29,5 +28,3 @@ def language_loss(states: Tensor, labels: Tensor, output: Tensor) -> Tensor:
         return states.sum() * 0.0
     logits = states[:, :-1][wanted] @ output.T
     return F.cross_entropy(logits.float(), labels[:, 1:][wanted])
-
-

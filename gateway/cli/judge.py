@@ -72,7 +72,7 @@ async def _check(text: str, release: str | None) -> Verdict:
 
 
 def judge(
-    file: Annotated[Path, typer.Argument(help="JSONL: an OpenAI chat body or {\"text\": …} a line.")],
+    file: Annotated[Path, typer.Argument(help='JSONL: an OpenAI chat body or {"text": …} a line.')],
     organization: Annotated[
         str | None, typer.Option("--org", help="Add the decision of this organisation's policy.")
     ] = None,
@@ -177,7 +177,7 @@ def _decision(
         return None
     calls = conversation.messages[-1].tool_calls
     facts = Facts(stage="response" if calls else "request", verdict=verdict, tool_calls=calls)
-    decision: Decision = decide(store.current.policy_for(organization), facts, decision_id=str(uuid7()))
+    decision: Decision = decide(store.current.policy(organization), facts, decision_id=str(uuid7()))
     return {
         "effect": decision.effect,
         "domain": decision.domain,
@@ -187,7 +187,7 @@ def _decision(
     }
 
 
-def _answer(identity: Any, verdict: Verdict) -> dict[str, Any]:  # noqa: ANN401 - any JSON value
+def _answer(identity: Any, verdict: Verdict) -> dict[str, Any]:
     return {
         "id": identity,
         "label": verdict.label,

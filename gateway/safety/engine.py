@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import orjson
 
@@ -214,13 +214,13 @@ class SafetyEngine:
         )
         watch = asyncio.create_task(self._watch_for_hangs(self._process))
         try:
-            assert self._process.stdout is not None
+            stdout = cast(asyncio.StreamReader, self._process.stdout)
             while True:
-                prefix = await self._process.stdout.readexactly(LENGTH.size)
+                prefix = await stdout.readexactly(LENGTH.size)
                 size = LENGTH.unpack(prefix)[0]
                 if size > MAX_FRAME:
                     return
-                self._receive(orjson.loads(await self._process.stdout.readexactly(size)))
+                self._receive(orjson.loads(await stdout.readexactly(size)))
         except (asyncio.IncompleteReadError, ConnectionError, orjson.JSONDecodeError):
             return
         finally:

@@ -73,7 +73,9 @@ class Judging:
         self._ends = {special[END], special[END_OF_TEXT]}
         self._banned = [i for token, i in special.items() if i not in self._ends]
 
-    def prepare(self, job: int, organization: str, conversation: Conversation, *, last_only: bool, rationale: bool) -> Job:
+    def prepare(
+        self, job: int, organization: str, conversation: Conversation, *, last_only: bool, rationale: bool
+    ) -> Job:
         """Render a conversation and look its prompts up in the cache."""
         vocabulary = self.trunk.vocabulary
         prompts = render(conversation, vocabulary, window=self.release.window, last_only=last_only)
@@ -105,9 +107,7 @@ class Judging:
         sequences: list[tuple[int, Sequence[int]]] = []
         try:
             for group in _by_organization(batch):
-                prompts = [
-                    (len(sequences) + n, (*job.prompts[i].ids, *before)) for n, (job, i) in enumerate(group)
-                ]
+                prompts = [(len(sequences) + n, (*job.prompts[i].ids, *before)) for n, (job, i) in enumerate(group)]
                 sequences += prompts
                 self.trunk.prefill(prompts)
             steps = [(sequence, len(ids), last) for sequence, ids in sequences]

@@ -1,8 +1,8 @@
-"""The one renderer: a conversation becomes the token ids that the Safety head reads. Training calls the same functions.
+r"""The one renderer: a conversation becomes the token ids that the Safety head reads. Training calls it too.
 
-A message is ``<|im_start|>role\\n text <|im_end|>\\n``, a proposed call inside it ``<|tool_call|>name\\narguments``; the tool
-definitions come first, as a message of the role ``tools``. What others wrote is encoded as plain text, so that only the
-template makes special tokens. Where a reading ends, the eight invocation tokens follow.
+A message is ``<|im_start|>role\n text <|im_end|>\n``, a proposed call in it ``<|tool_call|>name\narguments``; the tool
+definitions come first, as a message of the role ``tools``. What others wrote is encoded as plain text, so that only
+the template makes special tokens. Where a reading ends, the eight invocation tokens follow.
 
 Every token is covered: a reading sees at most ``window`` tokens of the conversation, and where two readings lie further
 apart, readings in between (and an overlap of ``OVERLAP`` tokens) close the gap.

@@ -143,9 +143,7 @@ def main(arguments: list[str]) -> int:
     os.dup2(2, 1)
     folder, threads, cells, cache = arguments
     try:
-        judging = Judging(
-            open_release(Path(folder)), threads=int(threads), cells=int(cells), cache_size=int(cache)
-        )
+        judging = Judging(open_release(Path(folder)), threads=int(threads), cells=int(cells), cache_size=int(cache))
     except ReleaseError as error:
         sink.write(pack({"op": "failed", "message": str(error)}))
         sink.flush()

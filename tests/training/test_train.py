@@ -13,8 +13,8 @@ from gateway.safety.release import builtin_release, open_release
 from gateway.safety.trunk import Trunk
 from training.config import Config, Mixture, Stage, TrunkShape
 from training.joint import vocabulary_of
-from training.train import read_model, run
 from training.tokenizer import load_tokenizer
+from training.train import read_model, run
 
 AWKWARD = [
     "<|im_start|>user\n\n\n  x　全角 　 １２３ ①②",
@@ -27,7 +27,15 @@ AWKWARD = [
     "患者の投薬量を2.5mgに変更してください",
     "",
 ]
-SUBJECTS = ["the invoice", "a patient record", "the contract", "the server log", "a payslip", "the visit", "a complaint"]
+SUBJECTS = [
+    "the invoice",
+    "a patient record",
+    "the contract",
+    "the server log",
+    "a payslip",
+    "the visit",
+    "a complaint",
+]
 
 
 def write_data(folder: Path) -> None:
@@ -36,7 +44,7 @@ def write_data(folder: Path) -> None:
         (folder / name).mkdir(parents=True)
     with gzip.open(folder / "lm" / "prose_small.jsonl.gz", "wt", encoding="utf-8") as file:
         for n in range(300):
-            text = f"Note {n}: {SUBJECTS[n % 7]} was sent to the office and then {SUBJECTS[n % 5]} was filed. 会議は{n}時です。"
+            text = f"Note {n}: {SUBJECTS[n % 7]} was sent and then {SUBJECTS[n % 5]} was filed. 会議は{n}時です。"
             file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
     with gzip.open(folder / "lm" / "pairs_small.jsonl.gz", "wt", encoding="utf-8") as file:
         for n in range(100):
@@ -105,7 +113,9 @@ def test_llama_cpp_gives_the_hidden_states_of_transformers(miniature: tuple[Conf
     write_trunk(model, tokenizer, tmp_path / "full.gguf")
     quantise(tmp_path / "full.gguf", tmp_path / "f16.gguf", "F16")
     trunk = Trunk(tmp_path / "f16.gguf", threads=1, cells=1024)
-    prompts = [tokenizer.encode(text).ids for text in ("Show the invoice number 3", "Show the contract", "会議は3時です")]
+    prompts = [
+        tokenizer.encode(text).ids for text in ("Show the invoice number 3", "Show the contract", "会議は3時です")
+    ]
     trunk.prefill([(n, ids[:-1]) for n, ids in enumerate(prompts)])
     read = trunk.advance([(n, len(ids) - 1, ids[-1]) for n, ids in enumerate(prompts)], hidden=True)
     trunk.close()

@@ -21,9 +21,7 @@ def conversations(draw: st.DrawFn) -> Conversation:
     for index in range(draw(st.integers(1, 5))):
         role: Role = draw(roles)
         count = draw(st.integers(0, 2)) if role == "assistant" else 0
-        calls = tuple(
-            ToolCall("tool", draw(texts), f"/messages/{index}/tool_calls/{n}") for n in range(count)
-        )
+        calls = tuple(ToolCall("tool", draw(texts), f"/messages/{index}/tool_calls/{n}") for n in range(count))
         messages.append(Message(role, draw(texts), f"/messages/{index}", calls))
     tools = tuple(ToolDefinition("name", draw(texts), f"/tools/{n}") for n in range(draw(st.integers(0, 2))))
     return Conversation(tuple(messages), tools)
@@ -42,7 +40,14 @@ def test_every_token_of_a_conversation_lies_in_some_prompt(conversation: Convers
         inner = prompt.ids
         best = position
         for start in range(position + 1):
-            for skip in (0, len("assistant\n") + 1, len("user\n") + 1, len("system\n") + 1, len("tool\n") + 1, len("tools\n") + 1):
+            for skip in (
+                0,
+                len("assistant\n") + 1,
+                len("user\n") + 1,
+                len("system\n") + 1,
+                len("tool\n") + 1,
+                len("tools\n") + 1,
+            ):
                 body = list(inner[skip:-2])
                 if stream[start : start + len(body)] == body:
                     best = max(best, start + len(body))
