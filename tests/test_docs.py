@@ -31,7 +31,7 @@ def test_every_place_that_the_glossary_names_can_be_imported() -> None:
         module, *rest = re.split(r"\.(?=[A-Z])", name)
         found = importlib.import_module(module)
         for attribute in ".".join(rest).split(".") if rest else []:
-            found = getattr(found, attribute, None) or found.__dataclass_fields__[attribute]  # type: ignore[attr-defined]
+            found = getattr(found, attribute, None) or found.__dataclass_fields__[attribute]
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))

@@ -1,7 +1,7 @@
 """Word statistics as a teacher: soft labels from TF-IDF and logistic regression, and the baseline of every report.
 
 A small network grown from little text learns lexical cues slowly; soft targets hand them over (Hinton, Vinyals and
-Dean, "Distilling the Knowledge in a Neural Network", 2015). A labelled row is always judged by a fold that never saw it.
+Dean, "Distilling the Knowledge in a Neural Network", 2015). A labelled row is judged by a fold that never saw it.
 """
 
 from collections.abc import Sequence

@@ -11,7 +11,8 @@ SPECIAL = {token: -1 - i for i, token in enumerate(SPECIAL_TOKENS)}
 VOCABULARY = Vocabulary(lambda text: [ord(c) for c in text], SPECIAL)
 WINDOW = 160
 
-roles = st.sampled_from(["system", "user", "assistant", "tool"])
+ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
+roles: st.SearchStrategy[Role] = st.sampled_from(ROLES)
 texts = st.text(st.characters(codec="utf-8"), max_size=400)
 
 
