@@ -23,7 +23,7 @@ from gateway.policy import Facts, PolicyStore, decide
 from gateway.safety.engine import EngineOptions, SafetyEngine
 from gateway.safety.release import BUILTIN, builtin_release
 from gateway.settings import load_settings
-from gateway.verdict import Verdict
+from gateway.verdict import Thresholds, Verdict
 from gateway.wire import fields
 from gateway.wire.chat import parse_request
 from gateway.wire.strict import StrictJsonError, dumps, loads
@@ -154,7 +154,7 @@ async def _judge(
                     )
                 except JudgeUnavailable as error:
                     return {"id": line.id, "error": f"{error.reason}: {error}"}
-            decision = _decision(store, organization, line.conversation, verdict)
+            decision = _decision(store, organization, line.conversation, verdict, engine.release.thresholds)
             return _answer(line.id, verdict) | ({"decision": decision} if decision else {})
 
         with _progress() as progress:
@@ -171,12 +171,16 @@ async def _judge(
 
 
 def _decision(
-    store: PolicyStore | None, organization: str | None, conversation: Conversation, verdict: Verdict
+    store: PolicyStore | None,
+    organization: str | None,
+    conversation: Conversation,
+    verdict: Verdict,
+    thresholds: Thresholds,
 ) -> dict[str, Any] | None:
     if store is None or organization is None:
         return None
     calls = conversation.messages[-1].tool_calls
-    facts = Facts(stage="response" if calls else "request", verdict=verdict, tool_calls=calls)
+    facts = Facts("response" if calls else "request", verdict, calls, thresholds)
     decision: Decision = decide(store.current.policy(organization), facts, decision_id=str(uuid7()))
     return {
         "effect": decision.effect,
