@@ -1,0 +1,285 @@
+"""The only composition root: what the gateway consists of, in which order it starts, and in which it stops."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final, Protocol
+
+from starlette.applications import Starlette
+from starlette.types import Receive, Scope, Send
+
+from gateway.entries import SHA256
+from gateway.errors import AuditUnavailable, SettingsError
+from gateway.http.auth import Authenticator
+from gateway.http.control import Control
+from gateway.http.endpoints import Api, Services
+from gateway.parts import Conversation
+from gateway.pipeline import Pipeline
+from gateway.policy import Bundle, EffectivePolicy, PolicyStore
+from gateway.rules import PolicyRules
+from gateway.safety.engine import EngineOptions, SafetyEngine
+from gateway.safety.template import TEMPLATE_VERSION
+from gateway.settings import Settings
+from gateway.store.directory import DataDirectory
+from gateway.store.keys import KeyInfo, list_keys
+from gateway.store.store import Store
+from gateway.telemetry import logger
+from gateway.upstream.base import Upstream
+from gateway.upstream.http import HttpUpstream
+from gateway.upstream.local import LocalUpstream
+from gateway.verdict import Stage, Thresholds, Verdict
+
+OPERATOR: Final = "operator"
+"""The organisation whose log has what concerns the gateway itself."""
+
+
+class EngineRelease(Protocol):
+    """What a release tells of itself."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """``sha256:`` and the digest of its manifest."""
+        ...
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Its own thresholds."""
+        ...
+
+
+class Engine(Protocol):
+    """The safety engine, as the gateway uses it."""
+
+    @property
+    def state(self) -> str:
+        """``ready``, or what it is instead."""
+        ...
+
+    @property
+    def release(self) -> EngineRelease:
+        """What judges."""
+        ...
+
+    async def start(self) -> None:
+        """Return once it judges."""
+        ...
+
+    async def close(self) -> None:
+        """End it."""
+        ...
+
+    async def judge(
+        self, organization: str, conversation: Conversation, *, stage: Stage, rationale: bool = False
+    ) -> Verdict:
+        """Return the verdict or raise JudgeUnavailable."""
+        ...
+
+    def generate(self, conversation: Conversation, max_tokens: int) -> AsyncIterator[str]:
+        """Yield the Task head's reply."""
+        ...
+
+
+class Gateway:
+    """A gateway: everything that ``start`` opens and ``close`` closes. ``refused`` says why it did not start."""
+
+    def __init__(self, settings: Settings, engine: Engine) -> None:
+        self.settings = settings
+        self.engine = engine
+        self.policies = PolicyStore(settings.policy.directory)
+        self.upstream = _upstream(settings, engine)
+        self.policy_problems: tuple[str, ...] = ()
+        self._running: AsyncExitStack | None = None
+        self._store: Store | None = None
+        self._api: Api | None = None
+
+    @property
+    def store(self) -> Store:
+        """The store of a gateway that runs."""
+        if self._store is None:
+            raise RuntimeError("the gateway does not run")
+        return self._store
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not closed."""
+        return self._running is not None
+
+    async def start(self) -> None:
+        """Open the store, start the judge, and be ready to answer.
+
+        Raises GatewayError: something that it needs is missing, wrong or in use.
+        """
+        settings = self.settings
+        async with AsyncExitStack() as stack:
+            store = await asyncio.to_thread(Store, DataDirectory(settings.store.data_dir))
+            stack.push_async_callback(asyncio.to_thread, store.close)
+            if not settings.server.loopback and store.keys.empty():
+                raise SettingsError(
+                    f"{settings.server.host} can be reached by others and there is no key: listen on 127.0.0.1, or "
+                    f"make one with `so8t keys create --org ORG --owner NAME --data-dir {settings.store.data_dir}`"
+                )
+            self._store = store
+            stack.push_async_callback(self.upstream.close)
+            await self.engine.start()
+            stack.push_async_callback(self.engine.close)
+            rules = PolicyRules(self.policies, self.engine.release.thresholds)
+            timeout_s = settings.safety.timeout_s
+            pipeline = Pipeline(self.engine, rules, store.trail, self.upstream, judge_timeout_s=timeout_s)
+            stack.push_async_callback(self._stop, pipeline)
+            self._api = Api(self._services(pipeline))
+            await store.trail.record(OPERATOR, "started", self._started())
+            control = Control(store.directory.socket, store.keys.command, self.keys)
+            await control.start()
+            stack.push_async_callback(control.close)
+            watch = asyncio.create_task(self._watch_policies())
+            stack.callback(watch.cancel)
+            self._running = stack.pop_all()
+
+    async def close(self) -> None:
+        """Stop in the opposite order; what was accepted is answered and recorded before."""
+        if self._running is not None:
+            running, self._running = self._running, None
+            await running.aclose()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if self._api is None:
+            raise RuntimeError("the gateway does not run")
+        await self._api(scope, receive, send)
+
+    def problems(self) -> Mapping[str, str]:
+        """Return what keeps it from serving, by component."""
+        found = {}
+        if self.engine.state != "ready":
+            found["judge"] = self.engine.state
+        if self.store.problem is not None:
+            found["audit"] = "the audit log cannot be written or published"
+        return found
+
+    def keys(self) -> list[KeyInfo]:
+        """Return every key without its secret."""
+        with self.store.reader.connect() as connection:
+            return list_keys(connection)
+
+    def summary(self) -> dict[str, str]:
+        """Return what holds, in lines for people."""
+        release, policy = self.engine.release, self.settings.policy.directory
+        count = sum(key.revoked_at is None for key in self.keys())
+        return {
+            "callers": f"{count} keys"
+            if count
+            else "no keys yet: whoever is on this machine speaks for the organisation `default`",
+            "upstream": self.settings.upstream.url or f"the built-in Task head, as the model `{release.id}`",
+            "release": f"{release.id} ({release.digest[:19]})",
+            "policies": f"{policy or 'the built-in base only'} ({self.policies.current.revision[:19]})",
+            "data": str(self.settings.store.data_dir),
+            "audit key": str(self.store.verifier),
+        }
+
+    def _services(self, pipeline: Pipeline) -> Services:
+        server = self.settings.server
+        return Services(
+            pipeline=pipeline,
+            upstream=self.upstream,
+            authenticator=Authenticator(self.store.keys, loopback=server.loopback),
+            health=self,
+            body_limit=server.body_limit,
+            body_timeout_s=server.body_timeout_s,
+        )
+
+    def _started(self) -> dict[str, str | int]:
+        release = self.engine.release
+        return {
+            "version": installed_version(),
+            "release": release.id,
+            "release_digest": release.digest.removeprefix(SHA256),
+            "template": TEMPLATE_VERSION,
+            "revision": self.policies.current.revision.removeprefix(SHA256),
+        }
+
+    async def _stop(self, pipeline: Pipeline) -> None:
+        await pipeline.drain()
+        with suppress(AuditUnavailable):
+            await self.store.trail.record(OPERATOR, "stopped", {})
+
+    async def _watch_policies(self) -> None:
+        """Take changed policies into force, each with its entry; wrong ones are told and change nothing."""
+        while True:
+            await asyncio.sleep(self.settings.policy.poll_s)
+            try:
+                if await asyncio.to_thread(self.policies.changed):
+                    await self._reload()
+            except Exception:  # noqa: BLE001 - it looks again
+                logger.exception("the policies could not be looked at")
+
+    async def _reload(self) -> None:
+        before = self.policies.current
+        self.policy_problems = await asyncio.to_thread(self.policies.reload)
+        for problem in self.policy_problems:
+            logger.error("a policy file is wrong; what was in force stays", problem=problem)
+        for organization, policy in _changes(before, self.policies.current).items():
+            fields = {"policy": policy.name, "revision": policy.revision.removeprefix(SHA256)}
+            await self.store.trail.record(organization, "policy_loaded", fields)
+            logger.info("policy loaded", organization=organization, revision=policy.revision)
+
+
+def create_app(settings: Settings, *, engine: Engine | None = None) -> Starlette:
+    """Return the gateway as an ASGI application; it runs from the lifespan's start to its end.
+
+    ``app.state.gateway`` is the Gateway. One that runs already is left to whoever started it.
+
+    Raises GatewayError: the release or the policies are wrong.
+    """
+    if engine is None:
+        options = EngineOptions(release=settings.safety.release, timeout_s=settings.safety.timeout_s)
+        engine = SafetyEngine(options)
+    gateway = Gateway(settings, engine)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
+        started_here = not gateway.running
+        if started_here:
+            await gateway.start()
+        try:
+            yield
+        finally:
+            if started_here:
+                await gateway.close()
+
+    app = Starlette(lifespan=lifespan)
+    app.router.default = gateway
+    app.state.gateway = gateway
+    return app
+
+
+def installed_version() -> str:
+    """Return the version of the installed distribution."""
+    try:
+        return version("so8t-gateway")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _upstream(settings: Settings, engine: Engine) -> Upstream:
+    upstream = settings.upstream
+    if upstream.url is None:
+        return LocalUpstream(engine, engine.release.id)
+    return HttpUpstream(
+        upstream.url,
+        settings.upstream_key(),
+        connect_timeout_s=upstream.connect_timeout_s,
+        read_timeout_s=upstream.read_timeout_s,
+    )
+
+
+def _changes(before: Bundle, after: Bundle) -> dict[str, EffectivePolicy]:
+    """Return what holds now where something else held before, by organisation; OPERATOR stands for the base."""
+    names = before.policies.keys() | after.policies.keys()
+    changed = {name: after.policy(name) for name in sorted(names) if after.policy(name) != before.policy(name)}
+    return changed if after.base == before.base else {OPERATOR: after.base, **changed}

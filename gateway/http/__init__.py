@@ -1,0 +1,1 @@
+"""Bytes in, bytes out: endpoints, authentication and limits. Pure ASGI, so that no layer copies a body."""

@@ -1,0 +1,1 @@
+"""The store: one database with one writer, the keys, and the audit trail."""

@@ -1,0 +1,1 @@
+"""Wire formats: bytes of the OpenAI API to parts and back, nothing else."""
