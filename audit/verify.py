@@ -3,12 +3,14 @@
 Shares only pure format code (merkle, note, tiles, proof) with the writer.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Engine, select
 
 from audit.entry import read_entry
 from audit.errors import AuditError, FormatError, ProofError
@@ -18,7 +20,9 @@ from audit.proof import Proof
 from audit.tables import audit_leaf, log_head
 from audit.tiles import CHECKPOINT, ENTRIES, WIDTH, Level, TileReader, encode_bundle, parse_path, tile_path, tile_width
 
-MAX_FINDINGS = 100
+MAX_FINDINGS: Final = 100
+FIRST_CHECKPOINT_S: Final = 2.0
+"""How long the file of a first checkpoint may lag behind the database while a gateway is at work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,47 +64,77 @@ def verify_log(
     *,
     organization: str,
     origin: str | None = None,
-    conn: Connection | None = None,
+    database: Engine | None = None,
     since: bytes | None = None,
 ) -> Report:
     """Recompute a published log and report every contradiction, at most 100.
 
     Checks: the checkpoint's signature and origin; each entry bundle against its leaf hashes, those against every tile
-    on every level, all files of a tile against each other, and the root. With ``conn``, that the database holds exactly
-    these entries and continues them. With ``since``, an earlier checkpoint, that the log only grew since then.
+    on every level, all files of a tile against each other, and the root. With ``database``, that it holds exactly these
+    entries and continues them. With ``since``, an earlier checkpoint, that the log only grew since then.
 
-    A checkpoint that the database has and the file has not yet (the gateway died in between, or is at work) is checked
-    in place of the file's: its tiles were durable before it.
+    A gateway may be at work meanwhile. A checkpoint that the database has and the file has not yet (the gateway died in
+    between, or is at work) is checked in place of the file's: its tiles were durable before it.
     """
+    until = time.monotonic() + FIRST_CHECKPOINT_S
+    while True:
+        try:
+            shown = _shown(directory, verifiers, origin)  # before the database is looked at, which only grows
+            with database.connect() if database is not None else nullcontext() as conn:
+                checkpoint = _newest(shown, conn, verifiers, origin, organization)
+                if checkpoint is not None:
+                    return _verify(directory, verifiers, organization, checkpoint, conn, since)
+        except AuditError as error:
+            return Report(organization, 0, b"", (Finding(None, f"the checkpoint is not valid: {error}"),))
+        if database is None or time.monotonic() > until:
+            return Report(organization, 0, b"", (Finding(None, f"{directory / CHECKPOINT} is missing"),))
+        time.sleep(0.1)
+
+
+def _shown(directory: Path, verifiers: Sequence[Verifier], origin: str | None) -> Checkpoint | None:
     try:
-        checkpoint = _newest(directory, verifiers, origin, conn, organization)
-    except AuditError as error:
-        return Report(organization, 0, b"", (Finding(None, f"the checkpoint is not valid: {error}"),))
+        note = (directory / CHECKPOINT).read_bytes()
+    except FileNotFoundError:
+        return None
+    return Checkpoint.open(note, verifiers, origin)
+
+
+def _newest(
+    shown: Checkpoint | None,
+    conn: Connection | None,
+    verifiers: Sequence[Verifier],
+    origin: str | None,
+    organization: str,
+) -> Checkpoint | None:
+    """Return the checkpoint to check: the file's, or the database's when that is newer; None when the file is missing.
+
+    A log that was never published has the empty one.
+    """
+    row = None
+    if conn is not None:
+        row = conn.execute(select(log_head.c.checkpoint).where(log_head.c.org == organization)).first()
+    if row is None:
+        return shown
+    if row[0] is None:
+        return shown or Checkpoint("", 0, EMPTY_ROOT)
+    stored = Checkpoint.open(row[0].encode(), verifiers, origin)
+    return stored if shown is not None and stored.size > shown.size else shown
+
+
+def _verify(
+    directory: Path,
+    verifiers: Sequence[Verifier],
+    organization: str,
+    checkpoint: Checkpoint,
+    conn: Connection | None,
+    since: bytes | None,
+) -> Report:
     run = _Run(directory, checkpoint)
     run.tiles(_Rows(conn, organization, run) if conn is not None else None)
     if since is not None:
         run.earlier(since, verifiers)
     entries = run.database(conn, organization) if conn is not None else None
     return Report(organization, checkpoint.size, checkpoint.root, tuple(run.findings), entries)
-
-
-def _newest(
-    directory: Path, verifiers: Sequence[Verifier], origin: str | None, conn: Connection | None, organization: str
-) -> Checkpoint:
-    """Return the checkpoint to check: the file's, or the database's when that is newer."""
-    try:
-        shown = Checkpoint.open((directory / CHECKPOINT).read_bytes(), verifiers, origin)
-    except FileNotFoundError:
-        shown = None
-    query = select(log_head.c.checkpoint).where(log_head.c.org == organization)
-    row = None if conn is None else conn.execute(query).first()
-    if shown is None and (row is None or row[0] is not None):
-        raise ProofError(f"{directory / CHECKPOINT} is missing")
-    shown = shown or Checkpoint("", 0, EMPTY_ROOT)
-    if row is None or row[0] is None:
-        return shown
-    stored = Checkpoint.open(row[0].encode(), verifiers, origin)
-    return stored if stored.size > shown.size else shown
 
 
 class _Run:

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import orjson
 import typer
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from audit.entry import read_entry
@@ -49,8 +49,8 @@ def verify(
     """Recompute the published logs and the database; exit code 1 when anything does not hold."""
     directory = _directory(data_dir)
     verifiers = _verifiers(key, directory)
-    with _failing(), _database(directory) as conn:
-        names = {head.organization for head in read_heads(conn)} if conn is not None else set()
+    with _failing(), _engine(directory) as database:
+        names = _organizations(database)
         if directory.published.is_dir():
             names |= {each.name for each in directory.published.iterdir() if each.is_dir()}
         chosen = sorted(names) if org is None else [org]
@@ -63,7 +63,7 @@ def verify(
                 verifiers,
                 organization=name,
                 origin=origin_of(verifiers[0].name, name),
-                conn=conn,
+                database=database,
                 since=earlier,
             )
             for name in chosen
@@ -203,17 +203,32 @@ def _failing() -> Iterator[None]:
 
 
 @contextmanager
+def _engine(directory: DataDirectory) -> Iterator[Engine | None]:
+    """Open the database for reading; None when only the published logs are here."""
+    engine = open_reader(directory.database) if directory.database.is_file() else None
+    try:
+        yield engine
+    finally:
+        if engine is not None:
+            engine.dispose()
+
+
+@contextmanager
 def _database(directory: DataDirectory) -> Iterator[Connection | None]:
     """Open one state of the database for reading; None when only the published logs are here."""
-    if not directory.database.is_file():
-        yield None
-        return
-    engine = open_reader(directory.database)
-    try:
-        with engine.connect() as conn, conn.begin():
+    with _engine(directory) as engine:
+        if engine is None:
+            yield None
+            return
+        with engine.connect() as conn:
             yield conn
-    finally:
-        engine.dispose()
+
+
+def _organizations(database: Engine | None) -> set[str]:
+    if database is None:
+        return set()
+    with database.connect() as conn:
+        return {head.organization for head in read_heads(conn)}
 
 
 def _locate(directory: DataDirectory, entry: str, org: str | None) -> tuple[str, int]:

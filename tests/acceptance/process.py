@@ -60,7 +60,7 @@ class GatewayProcess:
     def __exit__(self, *_: object) -> None:
         if self.child.poll() is None:
             self.child.send_signal(signal.SIGTERM)
-            self.child.wait(60)
+            assert self.child.wait(60) == 0
 
     def kill(self) -> None:
         """Kill the gateway and its children as a power cut would."""

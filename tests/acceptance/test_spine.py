@@ -167,6 +167,15 @@ def test_an_upstream_that_is_down_is_a_502_on_record(tmp_path: Path) -> None:
         assert caught.value.response.headers["x-so8t-decision-id"] in str(gateway.entries())
 
 
+def test_a_stop_is_on_record_and_leaves_nothing_behind(tmp_path: Path, upstream: UpstreamDouble) -> None:
+    with GatewayProcess(tmp_path / "var", "--upstream-url", upstream.url) as gateway:
+        ask(gateway.client(), HARMLESS)
+    assert [entry["ev"] for entry in gateway.entries("operator")] == ["started", "stopped"]
+    assert [entry["ev"] for entry in gateway.entries()] == ["decision", "enforcement"]
+    assert not (tmp_path / "var" / "gateway.sock").exists()
+    so8t("audit", "verify", "--data-dir", str(tmp_path / "var"))
+
+
 def test_the_task_head_answers_without_an_upstream(tmp_path: Path) -> None:
     with GatewayProcess(tmp_path / "var") as gateway:
         client = gateway.client()

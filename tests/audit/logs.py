@@ -58,10 +58,8 @@ class Log:
 
     def verify(self, *, database: bool = True, since: bytes | None = None) -> Report:
         verifiers = [self.signer.verifier]
-        if not database:
-            return verify_log(self.directory, verifiers, organization=ORG, origin=self.origin, since=since)
-        with self.engine.connect() as conn:
-            return verify_log(self.directory, verifiers, organization=ORG, origin=self.origin, conn=conn, since=since)
+        engine = self.engine if database else None
+        return verify_log(self.directory, verifiers, organization=ORG, origin=self.origin, database=engine, since=since)
 
     def size(self) -> int:
         with self.engine.connect() as conn:

@@ -1,6 +1,7 @@
 """``so8t audit``: what people and scripts get, beside a running gateway and on a stopped one's directory."""
 
 import asyncio
+import base64
 import json
 import shutil
 from collections.abc import Iterator
@@ -153,8 +154,6 @@ def test_the_vault_is_opened_only_with_the_flag_and_never_obeyed_by_the_terminal
     request = shown["payloads"]["request"]
     assert request["text"] == TEXT
     assert shown["payloads"]["reply"]["base64"] == "/wA="
-    import base64
-
     salt = base64.b64decode(request["salt"])
     assert shown["entry"]["payloads"]["request"] == commit(salt, TEXT.encode()), "anybody can check what was disclosed"
 

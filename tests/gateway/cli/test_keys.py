@@ -48,7 +48,7 @@ class Control(UnixStreamServer):
 class Handler(BaseHTTPRequestHandler):
     server: Control
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         body = orjson.loads(self.rfile.read(int(self.headers["content-length"])))
         assert self.path == "/control/keys"
         self.server.commands.append(body)

@@ -17,13 +17,12 @@ def verify(directory: DataDirectory, organization: str) -> Report:
     verifier = directory.verifier()
     engine = open_reader(directory.database)
     try:
-        with engine.connect() as conn:
-            return verify_log(
-                directory.published / organization,
-                [verifier],
-                organization=organization,
-                origin=origin_of(verifier.name, organization),
-                conn=conn,
-            )
+        return verify_log(
+            directory.published / organization,
+            [verifier],
+            organization=organization,
+            origin=origin_of(verifier.name, organization),
+            database=engine,
+        )
     finally:
         engine.dispose()
