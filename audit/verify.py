@@ -1,6 +1,6 @@
-"""Verifying: everything is recomputed from the published bytes; proofs for outsiders.
+"""Verifying: everything is recomputed from the published bytes.
 
-Shares only pure format code (merkle, note, tiles, proof) with the writer.
+Shares only pure format code (merkle, note, tiles) and the tables with the writer.
 """
 
 import time
@@ -12,11 +12,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, select
 
-from audit.entry import read_entry
 from audit.errors import AuditError, FormatError, ProofError
-from audit.merkle import EMPTY_ROOT, CompactRange, fold, hash_leaf, inclusion_proof, root_hash
+from audit.merkle import EMPTY_ROOT, CompactRange, fold, hash_leaf, root_hash
 from audit.note import Checkpoint, Verifier
-from audit.proof import Proof
 from audit.tables import audit_leaf, log_head
 from audit.tiles import CHECKPOINT, ENTRIES, WIDTH, Level, TileReader, encode_bundle, parse_path, tile_path, tile_width
 
@@ -283,38 +281,3 @@ def _first_difference(data: bytes, items: list[bytes]) -> int:
             return position
         at += len(item)
     return len(items) - 1
-
-
-def prove(directory: Path, verifiers: Sequence[Verifier], index: int, *, origin: str | None = None) -> Proof:
-    """Return the proof that entry ``index`` is in the published log, already verified.
-
-    ProofError when the checkpoint does not cover it or anything does not hold.
-    """
-    try:
-        note = (directory / CHECKPOINT).read_bytes()
-    except FileNotFoundError:
-        raise ProofError(f"{directory / CHECKPOINT} is missing") from None
-    checkpoint = Checkpoint.open(note, verifiers, origin)
-    if not 0 <= index < checkpoint.size:
-        raise ProofError(f"entry {index} is not published: the checkpoint covers {checkpoint.size} entries")
-    reader = TileReader(directory, checkpoint.size)
-    entry = reader.entries(index // WIDTH)[index % WIDTH]
-    proof = Proof(entry, index, tuple(inclusion_proof(index, checkpoint.size, reader.node)), note)
-    proof.verify(verifiers, origin)
-    return proof
-
-
-def verify_proof(data: bytes, verifiers: Sequence[Verifier], *, origin: str | None = None) -> tuple[Proof, Checkpoint]:
-    """Return the proof in a tlog-proof file and its checkpoint; ProofError or FormatError when it does not hold."""
-    proof = Proof.parse(data)
-    return proof, proof.verify(verifiers, origin)
-
-
-def find_published(directory: Path, size: int, entry_id: str) -> int | None:
-    """Return the index of the entry with this id by reading the published bundles, newest first."""
-    reader = TileReader(directory, size)
-    for bundle in range((size + WIDTH - 1) // WIDTH - 1, -1, -1):
-        for at, entry in enumerate(reader.entries(bundle)):
-            if entry_id.encode() in entry and read_entry(entry).get("id") == entry_id:
-                return bundle * WIDTH + at
-    return None

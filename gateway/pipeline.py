@@ -126,7 +126,7 @@ class Pipeline:
         if passes and request.stream and inbound.event_stream:
             relay = self._relay(call, decision, inbound)
             await anext(relay)  # from here on, closing the relay closes the upstream
-            return Answer(200, relay, decision_headers(decision), STREAM_TYPE)
+            return Answer(200, relay, (*decision_headers(decision), *self._upstream.headers), STREAM_TYPE)
         try:
             body = await inbound.read()
         finally:
@@ -145,7 +145,7 @@ class Pipeline:
             if stops(decision):
                 return self._stopped(call, decision, "response", _heading(call, reply, _indices(reply)), status)
         self._close(call, decision.id, "forwarded", status, None if reply.acting else body)
-        return Answer(200, body, decision_headers(decision))
+        return Answer(200, body, (*decision_headers(decision), *self._upstream.headers))
 
     async def _relay(self, call: Call, decision: Decision, inbound: Inbound) -> AsyncGenerator[bytes]:
         """Pass text on as it comes; from the first piece of an action on, hold everything until it is decided."""

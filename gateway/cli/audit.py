@@ -15,10 +15,11 @@ from audit.entry import read_entry
 from audit.errors import AuditError, ProofError
 from audit.log import find_entries, latest_entries, read_heads, read_key, read_payloads
 from audit.note import Checkpoint, Verifier, encode_base64
+from audit.prove import find_published, prove, verify_proof
 from audit.publish import origin_of
 from audit.tiles import CHECKPOINT
 from audit.vault import Opened
-from audit.verify import find_published, prove, verify_log, verify_proof
+from audit.verify import verify_log
 from gateway.cli.audit_tables import Record, payload_json, print_record, print_reports, print_table, report_json
 from gateway.errors import SettingsError
 from gateway.store.directory import DataDirectory, locate

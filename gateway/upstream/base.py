@@ -41,7 +41,9 @@ class Inbound(Protocol):
 
 
 class Upstream(Protocol):
-    """A model server."""
+    """A model server. ``headers`` tell the client who answers, where that is not what it would expect."""
+
+    headers: tuple[tuple[bytes, bytes], ...]
 
     async def send(self, outbound: Outbound) -> Inbound:
         """Start ``outbound`` and return once the status is known; raise UpstreamError or NotFoundError."""

@@ -50,6 +50,8 @@ class HttpInbound:
 class HttpUpstream:
     """``url`` is the base, such as ``https://api.openai.com/v1``; ``key`` goes out as a bearer token when given."""
 
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
     def __init__(self, url: str, key: str | None, *, connect_timeout_s: float, read_timeout_s: float) -> None:
         self._url = url.rstrip("/")
         self._headers = {"content-type": "application/json"}

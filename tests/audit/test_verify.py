@@ -10,9 +10,9 @@ from sqlalchemy import select
 from audit.errors import AuditError, ProofError
 from audit.merkle import CompactRange, hash_leaf
 from audit.note import Checkpoint, Signer
+from audit.prove import find_published, prove, verify_proof
 from audit.tables import audit_leaf
 from audit.tiles import encode_bundle
-from audit.verify import find_published, prove, verify_proof
 from tests.audit.logs import Log
 
 SIZES = (100, 250, 90, 160)

@@ -8,7 +8,7 @@ import pytest
 
 from audit.errors import EntryError, VaultError
 from audit.log import find_entries, read_key, read_payloads
-from audit.verify import prove, verify_proof
+from audit.prove import prove, verify_proof
 from gateway.errors import AuditUnavailable
 from gateway.store.directory import DataDirectory
 from gateway.store.records import SEAL_INLINE, Administrator
