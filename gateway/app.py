@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final, Protocol
+from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
@@ -22,16 +22,13 @@ from gateway.safety.engine import EngineOptions, SafetyEngine
 from gateway.safety.template import TEMPLATE_VERSION
 from gateway.settings import Settings
 from gateway.store.directory import DataDirectory
-from gateway.store.keys import KeyInfo, list_keys
+from gateway.store.keys import OPERATOR, KeyInfo, list_keys
 from gateway.store.store import Store
 from gateway.telemetry import logger
 from gateway.upstream.base import Upstream
 from gateway.upstream.http import HttpUpstream
 from gateway.upstream.local import LocalUpstream
 from gateway.verdict import Stage, Thresholds, Verdict
-
-OPERATOR: Final = "operator"
-"""The organisation whose log has what concerns the gateway itself."""
 
 
 class EngineRelease(Protocol):
@@ -91,7 +88,7 @@ class Gateway:
     def __init__(self, settings: Settings, engine: Engine) -> None:
         self.settings = settings
         self.engine = engine
-        self.policies = PolicyStore(settings.policy.directory)
+        self.policies = PolicyStore(settings.policy.directory, release=engine.release.id)
         self.upstream = _upstream(settings, engine)
         self.policy_problems: tuple[str, ...] = ()
         self._running: AsyncExitStack | None = None

@@ -10,7 +10,7 @@ Effect = Label
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One thing that fired: its id (``model``, ``tool:send_email``, ``unjudged``, ``judge:timeout`` ...), effect, and message."""
+    """One thing that fired: its id (``model``, ``tool:send_email``, ``unjudged`` ...), effect, and message."""
 
     id: str
     effect: Effect

@@ -44,7 +44,7 @@ class Unjudged:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What the Safety head reads: tool definitions, then messages in order. Nothing of the body is left out silently."""
+    """What the Safety head reads: tool definitions, then messages in order. Nothing is left out silently."""
 
     messages: tuple[Message, ...]
     tools: tuple[ToolDefinition, ...] = ()

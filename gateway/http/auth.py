@@ -22,7 +22,7 @@ class Keyring(Protocol):
         ...
 
     def empty(self) -> bool:
-        """Tell whether no key is in force."""
+        """Tell whether no key was ever made."""
         ...
 
 

@@ -9,16 +9,20 @@ from gateway.policy.bundle import Bundle, Files, build_bundle, read_files
 class PolicyStore:
     """Holds the bundle in force. Whoever reads ``current`` keeps one whole bundle.
 
+    With ``release``, a policy that names another release is refused: it would be judged by a model that it was not
+    written for.
+
     ``changed`` and ``reload`` read files: call them from one thread that may wait, by the application's own clock.
 
     Raises PolicyError: the first bundle is wrong; there is no last good one to keep.
     """
 
-    def __init__(self, directory: Path | None, base: Path | None = None) -> None:
+    def __init__(self, directory: Path | None, base: Path | None = None, *, release: str | None = None) -> None:
         self._directories = [directory] if directory is not None else []
         self._base = base
+        self._release = release
         self._seen: Files | PolicyError = read_files(self._directories, base)
-        self._current = build_bundle(self._seen)
+        self._current = self._build(self._seen)
 
     @property
     def current(self) -> Bundle:
@@ -35,10 +39,22 @@ class PolicyStore:
         if isinstance(found, PolicyError):
             return found.problems
         try:
-            self._current = build_bundle(found)
+            self._current = self._build(found)
         except PolicyError as error:
             return error.problems
         return ()
+
+    def _build(self, files: Files) -> Bundle:
+        bundle = build_bundle(files)
+        problems = tuple(
+            f"{bundle.paths[name]}: safety.release: `{policy.release}` is not loaded; this gateway judges with "
+            f"`{self._release}`: name that one or leave the key away"
+            for name, policy in bundle.policies.items()
+            if self._release is not None and policy.release not in (None, self._release)
+        )
+        if problems:
+            raise PolicyError(problems)
+        return bundle
 
     def _look(self) -> Files | PolicyError:
         try:

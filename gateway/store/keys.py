@@ -23,6 +23,8 @@ from gateway.store.schema import api_key
 from gateway.store.writer import Writer
 
 PREFIX: Final = "so8t"
+OPERATOR: Final = "operator"
+"""The organisation whose log has what concerns the gateway itself; no caller belongs to it."""
 MAX_OWNER: Final = 200
 _ALPHABET: Final = string.ascii_lowercase + string.digits
 _KEY: Final = re.compile(r"so8t_([a-z0-9]{8})_([A-Za-z0-9_-]{43})")
@@ -59,6 +61,8 @@ def create_key(conn: Connection, trail: AuditTrail, organization: str, owner: st
     """Make a key and its entry in the caller's transaction; KeyCommandError for an impossible name."""
     if not is_organization(organization):
         raise KeyCommandError("an organisation is named by lower-case letters, digits and hyphens, at most 63")
+    if organization == OPERATOR:
+        raise KeyCommandError(f"`{OPERATOR}` is the log of the gateway itself: name the organisation otherwise")
     if not owner.strip() or len(owner) > MAX_OWNER or not owner.isprintable():
         raise KeyCommandError(f"the owner must be a printable name of at most {MAX_OWNER} characters")
     key_id = "".join(secrets.choice(_ALPHABET) for _ in range(8))
@@ -162,11 +166,11 @@ class Keyring:
         return principal
 
     def empty(self) -> bool:
-        """Tell whether no key is in force."""
+        """Tell whether no key was ever made: revoking the last one does not open the door again."""
         if self._empty is None or time.monotonic() >= self._empty[0]:
             with self._reader.connect() as conn:
-                query = select(api_key.c.id).where(api_key.c.revoked_at.is_(None)).limit(1)
-                self._empty = time.monotonic() + self._ttl_s, conn.execute(query).first() is None
+                found = conn.execute(select(api_key.c.id).limit(1)).first()
+                self._empty = time.monotonic() + self._ttl_s, found is None
         return self._empty[1]
 
     async def create(self, organization: str, owner: str, by: Administrator) -> NewKey:

@@ -49,7 +49,7 @@ class LocalInbound:
 class LocalUpstream:
     """Answers as the model ``name``, and as no other, and says so in a header."""
 
-    headers = ((b"x-so8t-upstream", b"task-head"),)
+    headers: tuple[tuple[bytes, bytes], ...] = ((b"x-so8t-upstream", b"task-head"),)
 
     def __init__(self, generator: Generator, name: str) -> None:
         self._generator = generator

@@ -112,3 +112,10 @@ def test_readers_see_whole_bundles_while_files_change(tmp_path: Path) -> None:
     done.set()
     reader.join()
     assert mixed == []
+
+
+def test_a_policy_for_another_release_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(GOOD + "safety: {release: acme@3}\n")
+    with pytest.raises(PolicyError, match=r"a\.yaml: safety\.release: `acme@3` is not loaded"):
+        PolicyStore(tmp_path, release="so8t-nano")
+    assert PolicyStore(tmp_path, release="acme@3").current.policy("acme").release == "acme@3"
