@@ -26,7 +26,7 @@ bench: .venv/dev
 	$(BIN)/python -m tests.bench.gateway $(ARGS)
 
 soak: .venv/dev
-	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
+	$(BIN)/python -m pytest -m soak $(ARGS)
 
 # Rebuilds the built-in release from ../shared/data and training/data; about 75 minutes on 2 cores.
 nano: .venv/dev

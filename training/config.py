@@ -109,6 +109,9 @@ class Config:
     joint: Stage = field(default_factory=lambda: Stage(steps=1700, batch_size=1, learning_rate=1e-3))
     """``batch_size`` does not count here: batches hold ``mixture.token_budget`` tokens."""
     mixture: Mixture = field(default_factory=Mixture)
+    polish: Stage = field(default_factory=lambda: Stage(steps=0, batch_size=1, learning_rate=3e-4))
+    """A second joint stage on another mixture, from the averaged weights of the first; 0 steps leave it out."""
+    polish_mixture: Mixture = field(default_factory=Mixture)
     seed: int = 7
     threads: int = 2
     quantisation: str = "Q8_0"
@@ -125,7 +128,14 @@ def load_config(path: Path) -> Config:
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: a mapping was expected")
     built: dict[str, Any] = dict(raw)
-    for name, kind in (("trunk", TrunkShape), ("language", Stage), ("joint", Stage), ("mixture", Mixture)):
+    for name, kind in (
+        ("trunk", TrunkShape),
+        ("language", Stage),
+        ("joint", Stage),
+        ("mixture", Mixture),
+        ("polish", Stage),
+        ("polish_mixture", Mixture),
+    ):
         if name in built:
             built[name] = _build(kind, built[name], name)
     for name in ("data", "own_data", "run"):

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.hooks import RemovableHandle
 from transformers import Trainer, TrainerCallback
 
 from gateway.parts import Conversation, Message
 from gateway.safety.prompt import Vocabulary, rationale_opening, render, task_prompt
 from gateway.safety.template import END, END_OF_TEXT, SPECIAL_TOKENS
 from training import teacher
-from training.config import Config
+from training.config import Config, Mixture, Stage
 from training.data import open_text, read_rows
 from training.examples import DOMAINS, LABELS, Example, conversation_of, domain_target, with_tools
 from training.language import arguments, last_checkpoint
@@ -46,20 +47,36 @@ def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
     return Vocabulary(lambda text: tokenizer.encode(text).ids, special_ids(tokenizer))
 
 
-def collect(config: Config, training: Sequence[Example]) -> list[Item]:
+@dataclass(frozen=True)
+class Guesses:
+    """What the word-statistics teacher says: out of fold about labelled rows, plainly about unlabelled ones."""
+
+    labelled: NDArray[np.float32]
+    unlabelled: NDArray[np.float32]
+
+
+def ask_teacher(config: Config, training: Sequence[Example]) -> Guesses:
+    """Return the teacher's probabilities, from the run folder when it was asked before."""
+    path = config.run / "teacher.npz"
+    if not path.exists():
+        everything = teacher.fit(training)
+        texts = [text for text, _ in _unlabelled(config)]
+        unlabelled = teacher.predict(everything, texts) if texts else np.zeros((0, 3), dtype=np.float32)
+        np.savez(path, labelled=teacher.out_of_fold(training), unlabelled=unlabelled)
+    with np.load(path) as saved:
+        return Guesses(saved["labelled"], saved["unlabelled"])
+
+
+def collect(config: Config, settings: Mixture, training: Sequence[Example], guesses: Guesses) -> list[Item]:
     """Mix labelled rows, unlabelled requests judged by the teacher, and Task dialogues."""
-    settings = config.mixture
-    soft = teacher.out_of_fold(training)
     items = []
-    for example, guess in zip(training, soft, strict=True):
+    for example, guess in zip(training, guesses.labelled, strict=True):
         sharp = np.zeros(3, dtype=np.float32)
         sharp[LABELS.index(example.label)] = 1.0
         target = (1 - settings.teacher) * sharp + settings.teacher * guess
         share = settings.gold if example.gold else settings.public
         items.append(Item(example, target, None, len(teacher.plain_text(example.conversation)), share))
-    everything = teacher.fit(training)
-    texts = _unlabelled(config)
-    for (text, lang), guess in zip(texts, teacher.predict(everything, [t for t, _ in texts]), strict=True):
+    for (text, lang), guess in zip(_unlabelled(config), guesses.unlabelled, strict=True):
         conversation = Conversation((Message("user", text.removeprefix("user: "), "/messages/0"),))
         example = Example("", conversation, LABELS[int(guess.argmax())], None, "", lang, "", "chat", "plain", False)
         items.append(Item(example, guess, None, len(text), settings.unlabelled))
@@ -99,11 +116,11 @@ def _dialogues(config: Config) -> Iterator[tuple[Conversation, str]]:
 class Rows(Dataset[Row]):
     """Renders an item afresh at each use: sub-word dropout, dropped words, tool definitions."""
 
-    def __init__(self, items: Sequence[Item], tokenizer: Tokenizer, config: Config) -> None:
+    def __init__(self, items: Sequence[Item], tokenizer: Tokenizer, settings: Mixture, seed: int) -> None:
         self.items = items
-        self.rng = random.Random(config.seed)  # noqa: S311
-        self.settings = config.mixture
-        self.window = config.mixture.window
+        self.rng = random.Random(seed)  # noqa: S311
+        self.settings = settings
+        self.window = settings.window
         self.vocabulary = vocabulary_of(tokenizer)
         noisy = Tokenizer.from_str(tokenizer.to_str())
         noisy.encode_special_tokens = True
@@ -214,21 +231,22 @@ def pad(rows: Sequence[Row]) -> dict[str, Tensor]:
 class JointTrainer(Trainer):  # type: ignore[misc]
     """Trainer whose loss is verdict + domains + language, with batches by token budget."""
 
-    def __init__(self, config: Config, items: Sequence[Item], tokenizer: Tokenizer, **extra: Any) -> None:
-        super().__init__(train_dataset=Rows(items, tokenizer, config), data_collator=pad, **extra)
+    def __init__(self, settings: Mixture, seed: int, items: Sequence[Item], tokenizer: Tokenizer, **extra: Any) -> None:
+        super().__init__(train_dataset=Rows(items, tokenizer, settings, seed), data_collator=pad, **extra)
         self.items = items
-        self.run = config
+        self.settings = settings
+        self.seed = seed
 
     def get_train_dataloader(self) -> DataLoader[Row]:
         """Return batches of similar length."""
-        sampler = TokenBudget(self.items, self.run.mixture.token_budget, self.run.seed)
+        sampler = TokenBudget(self.items, self.settings.token_budget, self.seed)
         return DataLoader(self.train_dataset, batch_sampler=sampler, collate_fn=pad)
 
     def compute_loss(
         self, model: TwoHeadedModel, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any
     ) -> Tensor:
         """Return the weighted sum of the losses."""
-        settings = self.run.mixture
+        settings = self.settings
         states, read = model.read(inputs["input_ids"], inputs["attention_mask"], inputs["read_at"])
         judged = inputs["judged"].bool()
         loss = settings.language * language_loss(states, inputs["labels"], model.lm_head.weight)
@@ -268,7 +286,7 @@ class Average(TrainerCallback):  # type: ignore[misc]
                 p.copy_(self.shadow[name])
 
 
-def add_dropout(model: TwoHeadedModel, rate: float) -> None:
+def add_dropout(model: TwoHeadedModel, rate: float) -> list[RemovableHandle]:
     """Drop outputs of the embedding and of every attention and feed-forward block while training."""
 
     def hook(module: nn.Module, _: Any, output: Any) -> Any:
@@ -276,29 +294,41 @@ def add_dropout(model: TwoHeadedModel, rate: float) -> None:
             return (nn.functional.dropout(output[0], rate, module.training), *output[1:])
         return nn.functional.dropout(output, rate, module.training)
 
-    model.model.embed_tokens.register_forward_hook(hook)
-    for layer in model.model.layers:
-        layer.self_attn.register_forward_hook(hook)
-        layer.mlp.register_forward_hook(hook)
+    blocks = [block for layer in model.model.layers for block in (layer.self_attn, layer.mlp)]
+    return [block.register_forward_hook(hook) for block in (model.model.embed_tokens, *blocks)]
 
 
-def train_jointly(config: Config, model: TwoHeadedModel, tokenizer: Tokenizer, items: Sequence[Item]) -> TwoHeadedModel:
-    """Run the stage on ``model`` and return it with averaged weights; resumes an interrupted run."""
+def train_jointly(
+    config: Config,
+    name: str,
+    stage: Stage,
+    settings: Mixture,
+    model: TwoHeadedModel,
+    tokenizer: Tokenizer,
+    items: Sequence[Item],
+) -> TwoHeadedModel:
+    """Run the stage ``name`` on ``model`` and return it with averaged weights; resumes an interrupted run.
+
+    The average itself restarts with a resumed run, which a long rest of the stage makes up for.
+    """
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
-    folder = config.run / "joint"
-    add_dropout(model, config.mixture.dropout)
-    average = Average(model, config.mixture.average)
+    folder = config.run / name
+    hooks = add_dropout(model, settings.dropout)
+    average = Average(model, settings.average)
     trainer = JointTrainer(
-        config,
+        settings,
+        config.seed,
         items,
         tokenizer,
         model=model,
-        args=arguments(config.joint, folder, config.seed, remove_unused_columns=False),
+        args=arguments(stage, folder, config.seed, remove_unused_columns=False),
         callbacks=[average],
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     average.apply(model)
-    (config.run / "joint.json").write_text(json.dumps(trainer.state.log_history, indent=1), encoding="utf-8")
+    for hook in hooks:
+        hook.remove()
+    (config.run / f"{name}.json").write_text(json.dumps(trainer.state.log_history, indent=1), encoding="utf-8")
     model.eval()
     return model

@@ -22,7 +22,7 @@ from training.data import open_text, read_rows
 from training.evaluate import judge_by_words, judge_examples, report, to_json, to_markdown
 from training.examples import DOMAINS, Example, authored, load
 from training.export import seal, write_release
-from training.joint import collect, train_jointly
+from training.joint import ask_teacher, collect, train_jointly
 from training.language import grow_trunk
 from training.model import TwoHeadedModel
 from training.tokenizer import grow_tokenizer, load_tokenizer
@@ -80,7 +80,15 @@ def joint_stage(config: Config, tokenizer: Tokenizer, training: list[Example]) -
     folder = config.run / "model"
     if not folder.exists():
         model = language_stage(config, tokenizer)
-        train_jointly(config, model, tokenizer, collect(config, training)).save_pretrained(folder)
+        guesses = ask_teacher(config, training)
+        for name, stage, settings in (
+            ("joint", config.joint, config.mixture),
+            ("polish", config.polish, config.polish_mixture),
+        ):
+            if stage.steps:
+                items = collect(config, settings, training, guesses)
+                model = train_jointly(config, name, stage, settings, model, tokenizer, items)
+        model.save_pretrained(folder)
     return read_model(folder)
 
 
