@@ -54,6 +54,8 @@ class Mixture:
 
     gold: float = 1.0
     """Uses an epoch of a row that a person labelled."""
+    english: float = 1.0
+    """Factor on the uses of English labelled rows."""
     public: float = 0.3
     """Uses an epoch of a row of a public set."""
     unlabelled: float = 0.12

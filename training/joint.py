@@ -75,6 +75,7 @@ def collect(config: Config, settings: Mixture, training: Sequence[Example], gues
         sharp[LABELS.index(example.label)] = 1.0
         target = (1 - settings.teacher) * sharp + settings.teacher * guess
         share = settings.gold if example.gold else settings.public
+        share *= settings.english if example.lang == "en" else 1.0
         items.append(Item(example, target, None, len(teacher.plain_text(example.conversation)), share))
     for (text, lang), guess in zip(_unlabelled(config), guesses.unlabelled, strict=True):
         conversation = Conversation((Message("user", text.removeprefix("user: "), "/messages/0"),))

@@ -7,6 +7,7 @@ Dean, "Distilling the Knowledge in a Neural Network", 2015). A labelled row is j
 from collections.abc import Sequence
 
 import numpy as np
+from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -50,8 +51,12 @@ def predict(model: Pipeline, texts: Sequence[str]) -> NDArray[np.float32]:
 def out_of_fold(examples: Sequence[Example], folds: int = 4) -> NDArray[np.float32]:
     """Return (rows, 3): each row's probabilities by a model that was trained without its fold."""
     targets = np.zeros((len(examples), 3), dtype=np.float32)
-    for fold in tqdm(range(folds), desc="word statistics", unit="fold"):
+
+    def judge(fold: int) -> NDArray[np.float32]:
         inside = [e for i, e in enumerate(examples) if i % folds != fold]
-        outside = [i for i in range(len(examples)) if i % folds == fold]
-        targets[outside] = predict(fit(inside), [plain_text(examples[i].conversation) for i in outside])
+        return predict(fit(inside), [plain_text(e.conversation) for e in examples[fold::folds]])
+
+    work = Parallel(n_jobs=2, return_as="generator")(delayed(judge)(fold) for fold in range(folds))
+    for fold, guesses in enumerate(tqdm(work, desc="word statistics", unit="fold", total=folds)):
+        targets[fold::folds] = guesses
     return targets
