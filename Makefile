@@ -28,7 +28,7 @@ bench: .venv/dev
 soak: .venv/dev
 	$(BIN)/python -m pytest -m soak $(ARGS)
 
-# Rebuilds the built-in release from ../shared/data and training/data; about 75 minutes on 2 cores.
+# Rebuilds the built-in release from ../shared/data and training/data; about two hours on 2 cores.
 nano: .venv/dev
 	$(BIN)/python -m training.train training/configs/nano.yaml
 

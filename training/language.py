@@ -123,6 +123,7 @@ def arguments(stage: Stage, folder: Path, seed: int, **extra: Any) -> TrainingAr
         report_to=[],
         seed=seed,
         dataloader_num_workers=0,
+        dataloader_pin_memory=torch.cuda.is_available(),
         **extra,
     )
 

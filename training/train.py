@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from gateway.safety.release import builtin_release
 from training.calibrate import apply_temperature, fit_temperature, fit_thresholds
 from training.card import model_card
-from training.config import Config, load_config
+from training.config import Config, ConfigError, load_config
 from training.data import open_text, read_rows
 from training.evaluate import judge_by_words, judge_examples, report, to_json, to_markdown
 from training.examples import DOMAINS, Example, authored, load
@@ -63,7 +63,12 @@ def tokenizer_stage(config: Config) -> Tokenizer:
     """Return the run's tokeniser, grown on first use."""
     path = config.run / "tokenizer.json"
     if not path.exists():
-        grow_tokenizer(texts_for_tokenizer(config), config.trunk.vocab_size).save(str(path))
+        tokenizer = grow_tokenizer(texts_for_tokenizer(config), config.trunk.vocab_size)
+        if tokenizer.get_vocab_size() != config.trunk.vocab_size:
+            raise ConfigError(
+                f"trunk.vocab_size: the text gives only {tokenizer.get_vocab_size()} tokens: bring more or lower it"
+            )
+        tokenizer.save(str(path))
     return load_tokenizer(path)
 
 

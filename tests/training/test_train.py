@@ -76,7 +76,7 @@ def miniature(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
         data=folder / "data",
         own_data=folder / "data" / "own",
         run=folder / "run",
-        trunk=TrunkShape(vocab_size=600, layers=1, context=512),
+        trunk=TrunkShape(vocab_size=320, layers=1, context=512),
         sequence=64,
         corpus_tokens=4000,
         language=Stage(steps=6, batch_size=4, learning_rate=1e-3, warmup=2, save_every=3),
