@@ -14,7 +14,7 @@ from gateway.verdict import Label, Scores, Thresholds
 from training.examples import LABELS, Example
 from training.metrics import dangerous_allow, macro_f1
 
-DANGER = 0.2
+DANGER = 0.5
 GRID = np.arange(0.2, 0.81, 0.025)
 
 
