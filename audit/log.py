@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, delete, select, text, update
+from sqlalchemy import Connection, CursorResult, Table, delete, select, text, update
 
 from audit.entry import Entry
 from audit.errors import MismatchError
@@ -38,10 +38,12 @@ class Head:
 
 
 _MAX_ROWS: Final = 256
-_ADD_HEAD: Final = text(
+_ADD_HEAD: Final = (
     "INSERT INTO log_head (org, size, compact_range, published_size, published_range) "
-    "VALUES (:org, 0, :empty, 0, :empty) ON CONFLICT (org) DO NOTHING"
+    "VALUES (?, 0, ?, 0, ?) ON CONFLICT (org) DO NOTHING"
 )
+_READ_HEAD: Final = "SELECT size, compact_range FROM log_head WHERE org = ?"
+_MOVE_HEAD: Final = "UPDATE log_head SET size = ?, compact_range = ? WHERE org = ? AND size = ?"
 
 
 def _head(row: Any) -> Head:
@@ -61,12 +63,19 @@ def read_head(conn: Connection, organization: str) -> Head | None:
     return None if row is None else _head(row)
 
 
+def _run(conn: Connection, statement: str, *values: object) -> CursorResult[Any]:
+    """Run a prepared statement without SQLAlchemy's compiler, which costs more than the statement itself."""
+    if conn.dialect.paramstyle != "qmark":
+        statement = statement.replace("?", "%s")
+    return conn.exec_driver_sql(statement, values)
+
+
 def _lock_head(conn: Connection, organization: str) -> CompactRange:
-    query = select(log_head.c.size, log_head.c.compact_range).where(log_head.c.org == organization).with_for_update()
-    row = conn.execute(query).first()
+    query = _READ_HEAD if conn.dialect.name == "sqlite" else f"{_READ_HEAD} FOR UPDATE"
+    row = _run(conn, query, organization).first()
     if row is None:
-        conn.execute(_ADD_HEAD, {"org": organization, "empty": b""})
-        row = conn.execute(query).one()
+        _run(conn, _ADD_HEAD, organization, b"", b"")
+        row = _run(conn, query, organization).one()
     return CompactRange.from_bytes(row.size, row.compact_range)
 
 
@@ -83,11 +92,7 @@ def append(conn: Connection, organization: str, leaves: Sequence[bytes]) -> list
     rows = [(organization, *row) for row in zip(indices, leaves, hashes, strict=True)]
     insert_rows(conn, audit_leaf, rows)
     grown = head.extend(hashes)
-    moved = conn.execute(
-        update(log_head)
-        .where(log_head.c.org == organization, log_head.c.size == head.size)
-        .values(size=grown.size, compact_range=grown.to_bytes())
-    )
+    moved = _run(conn, _MOVE_HEAD, grown.size, grown.to_bytes(), organization, head.size)
     if moved.rowcount != 1:
         raise MismatchError(f"somebody else appended to the log of `{organization}`")
     return indices

@@ -168,16 +168,35 @@ class Writer:
         if self.state == "failed":
             return self._refuse(jobs)
         try:
-            outcomes: list[_Outcome] = []
-            with self._connection.begin():
-                for _, group in groupby(jobs, key=lambda job: job.bulk):
-                    outcomes += self._group(list(group))
-                self._check_transaction()
+            outcomes = self._together(jobs) or self._apart(jobs)
         except Exception as error:  # noqa: BLE001 - whatever the database says, everybody is told
             self._fail(error)
             return self._refuse(jobs)
         self._since_checkpoint += 1
         self._recover()
+        return outcomes
+
+    def _together(self, jobs: list[_Job]) -> list[_Outcome]:
+        """Run jobs of one kind in one transaction; empty, and nothing done, when they are several or one fails."""
+        if any(job.bulk is not jobs[0].bulk for job in jobs):
+            return []
+        try:
+            with self._connection.begin():
+                results = jobs[0].bulk(self._connection, [job.item for job in jobs])
+                self._check_transaction()
+        except Exception as error:
+            if is_fatal(error):
+                raise
+            return []
+        return [_Outcome(job, result) for job, result in zip(jobs, results, strict=True)]
+
+    def _apart(self, jobs: list[_Job]) -> list[_Outcome]:
+        """Run jobs in one transaction so that one which fails takes back only its own."""
+        outcomes: list[_Outcome] = []
+        with self._connection.begin():
+            for _, group in groupby(jobs, key=lambda job: job.bulk):
+                outcomes += self._group(list(group))
+            self._check_transaction()
         return outcomes
 
     def _group(self, jobs: list[_Job]) -> list[_Outcome]:
