@@ -5,11 +5,13 @@ from typing import Any
 
 from training.config import Config
 from training.examples import PUBLIC_CAPS
+from training.vectors import SOURCE
 
 
 def model_card(config: Config, settings: Mapping[str, Any], table: str) -> str:
     """Return the card as Markdown."""
     shape = config.trunk
+    source = f" {SOURCE}" if config.word_vectors else ""
     return f"""# {config.name}
 
 A Safe Operator Transformer: a Qwen3-architecture decoder of {shape.layers} layers and width {shape.hidden_size} with a
@@ -23,9 +25,10 @@ people behind it. It is the smallest member of the family. Its Task head writes 
 plumbing of a fresh install and is no assistant.
 
 ## How it was made
-Token embeddings from co-occurrence counts, {config.language.steps} steps of language modelling, {config.joint.steps} steps
-of joint training on {settings["rows"]} labelled rows (targets mixed with {config.mixture.teacher:.0%} of out-of-fold word
-statistics), weight averaging. Temperature {settings["temperature"]:.3f} and thresholds (refuse
+Token embeddings from co-occurrence counts{_vectors(config)}, {config.language.steps} steps of language modelling,
+{config.joint.steps} steps of joint training on {settings["rows"]} labelled rows (targets mixed with out-of-fold word
+statistics: {config.mixture.teacher_english:.0%} in English, {config.mixture.teacher:.0%} elsewhere), weight averaging.
+Temperature {settings["temperature"]:.3f} and thresholds (refuse
 {settings["thresholds"]["refuse"]}, escalate {settings["thresholds"]["escalate"]}) come from a tenth of the
 hand-labelled rows that no weight was trained on. Seed {config.seed}; data {settings["data"]}.
 
@@ -48,5 +51,9 @@ Written for this project: the authored rows and `training/data`. Public sets, ca
 a model to ship: {", ".join(sorted(PUBLIC_CAPS))}, and open text and instruction pairs (CC-BY, CC-BY-SA, MIT, Apache-2.0,
 public domain: Kyoto Wikipedia corpus by NICT, JaQuAD, JGLUE, Schema-Guided Dialogue, RealPersonaChat, Tanaka corpus, Dolly,
 Microsoft documentation, GitLab, Sourcegraph, 18F, GSA, GOV.UK and PagerDuty handbooks, AMI, QMSum, ASDC). No benchmark of
-`dev/` was trained on.
+`dev/` was trained on.{source}
 """
+
+
+def _vectors(config: Config) -> str:
+    return " and English word vectors" if config.word_vectors else ""

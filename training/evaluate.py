@@ -59,7 +59,7 @@ def judge_examples(folder: Path, examples: Sequence[Example], *, threads: int) -
 
 def judge_by_words(training: Sequence[Example], examples: Sequence[Example]) -> Judged:
     """Judge every example with word statistics trained on ``training``; the likeliest label is taken."""
-    scores = teacher.predict(teacher.fit(training), [teacher.plain_text(e.conversation) for e in examples])
+    scores = teacher.predict(teacher.fit_baseline(training), [e.conversation for e in examples])
     found = [LABELS[i] for i in scores.argmax(axis=1)]
     return Judged(scores.astype(np.float64), found, [None] * len(examples))
 

@@ -13,19 +13,20 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.hooks import RemovableHandle
-from transformers import Trainer, TrainerCallback
+from transformers import TrainerCallback
 
 from gateway.parts import Conversation, Message
 from gateway.safety.prompt import Vocabulary, rationale_opening, render, task_prompt
 from gateway.safety.template import END, END_OF_TEXT, SPECIAL_TOKENS
 from training import teacher
-from training.config import Config, Mixture, Stage
+from training.config import Config, Mixture
 from training.data import open_text, read_rows
 from training.examples import DOMAINS, LABELS, Example, conversation_of, domain_target, with_tools
-from training.language import arguments, last_checkpoint
+from training.language import RatedTrainer, arguments, last_checkpoint
 from training.losses import IGNORED, domain_loss, language_loss, verdict_loss
 from training.model import TwoHeadedModel
 from training.tokenizer import special_ids
+from training.vectors import WordVectors
 
 Row = dict[str, Any]
 
@@ -55,49 +56,50 @@ class Guesses:
     unlabelled: NDArray[np.float32]
 
 
-def ask_teacher(config: Config, training: Sequence[Example]) -> Guesses:
+def ask_teacher(config: Config, vectors: WordVectors | None, training: Sequence[Example]) -> Guesses:
     """Return the teacher's probabilities, from the run folder when it was asked before."""
     path = config.run / "teacher.npz"
     if not path.exists():
-        everything = teacher.fit(training)
-        texts = [text for text, _ in _unlabelled(config)]
-        unlabelled = teacher.predict(everything, texts) if texts else np.zeros((0, 3), dtype=np.float32)
-        np.savez(path, labelled=teacher.out_of_fold(training), unlabelled=unlabelled)
+        everything = teacher.fit_teacher(training, vectors)
+        asked = [conversation for conversation, _ in _unlabelled(config)]
+        unlabelled = teacher.predict(everything, asked) if asked else np.zeros((0, 3), dtype=np.float32)
+        np.savez(path, labelled=teacher.out_of_fold(training, vectors), unlabelled=unlabelled)
     with np.load(path) as saved:
         return Guesses(saved["labelled"], saved["unlabelled"])
 
 
-def collect(config: Config, settings: Mixture, training: Sequence[Example], guesses: Guesses) -> list[Item]:
+def collect(config: Config, training: Sequence[Example], guesses: Guesses) -> list[Item]:
     """Mix labelled rows, unlabelled requests judged by the teacher, and Task dialogues."""
+    settings = config.mixture
     items = []
     for example, guess in zip(training, guesses.labelled, strict=True):
         sharp = np.zeros(3, dtype=np.float32)
         sharp[LABELS.index(example.label)] = 1.0
-        target = (1 - settings.teacher) * sharp + settings.teacher * guess
+        trust = settings.teacher_english if example.lang == "en" else settings.teacher
+        target = (1 - trust) * sharp + trust * guess
         share = settings.gold if example.gold else settings.public
         share *= settings.english if example.lang == "en" else 1.0
         items.append(Item(example, target, None, len(teacher.plain_text(example.conversation)), share))
-    for (text, lang), guess in zip(_unlabelled(config), guesses.unlabelled, strict=True):
-        conversation = Conversation((Message("user", text.removeprefix("user: "), "/messages/0"),))
+    for (conversation, lang), guess in zip(_unlabelled(config), guesses.unlabelled, strict=True):
         example = Example("", conversation, LABELS[int(guess.argmax())], None, "", lang, "", "chat", "plain", False)
-        items.append(Item(example, guess, None, len(text), settings.unlabelled))
+        items.append(Item(example, guess, None, len(teacher.plain_text(conversation)), settings.unlabelled))
     for conversation, reply in _dialogues(config):
         items.append(Item(None, None, (conversation, reply), len(reply) + 40, settings.task))
     return items
 
 
-def _unlabelled(config: Config) -> list[tuple[str, str]]:
+def _unlabelled(config: Config) -> list[tuple[Conversation, str]]:
     rng = random.Random(config.seed)  # noqa: S311
     found: list[tuple[str, str]] = []
     for name in ("hh_rlhf_harmless_test_first_turn", "jcm_ja_moral", "ja_ordinary_requests", "clinc150_full"):
         path = config.data / "train" / f"{name}.jsonl"
-        rows = [(f"user: {r['text']}", r["lang"]) for r in read_rows(path)] if path.exists() else []
+        rows = [(r["text"], r["lang"]) for r in read_rows(path)] if path.exists() else []
         found += rng.sample(rows, min(2000, len(rows)))
     for name, lang in (("docs_howto_faq_ja", "ja"), ("docs_howto_faq_en", "en"), ("dolly_subset_en", "en")):
         path = config.data / "lm" / f"pairs_{name}.jsonl.gz"
-        prompts = [(f"user: {t[0]}", lang) for t in open_text(path)] if path.exists() else []
+        prompts = [(t[0], lang) for t in open_text(path)] if path.exists() else []
         found += rng.sample(prompts, min(1200, len(prompts)))
-    return [(text, lang) for text, lang in found if len(text) < 600]
+    return [(Conversation((Message("user", text, "/messages/0"),)), lang) for text, lang in found if len(text) < 600]
 
 
 def _dialogues(config: Config) -> Iterator[tuple[Conversation, str]]:
@@ -229,14 +231,16 @@ def pad(rows: Sequence[Row]) -> dict[str, Tensor]:
     }
 
 
-class JointTrainer(Trainer):  # type: ignore[misc]
+class JointTrainer(RatedTrainer):
     """Trainer whose loss is verdict + domains + language, with batches by token budget."""
 
-    def __init__(self, settings: Mixture, seed: int, items: Sequence[Item], tokenizer: Tokenizer, **extra: Any) -> None:
-        super().__init__(train_dataset=Rows(items, tokenizer, settings, seed), data_collator=pad, **extra)
+    def __init__(self, config: Config, items: Sequence[Item], tokenizer: Tokenizer, **extra: Any) -> None:
+        rows = Rows(items, tokenizer, config.mixture, config.seed)
+        super().__init__(config.joint, train_dataset=rows, data_collator=pad, **extra)
         self.items = items
-        self.settings = settings
-        self.seed = seed
+        self.settings = config.mixture
+        self.seed = config.seed
+        self.candidates = config.candidates
 
     def get_train_dataloader(self) -> DataLoader[Row]:
         """Return batches of similar length."""
@@ -250,7 +254,7 @@ class JointTrainer(Trainer):  # type: ignore[misc]
         settings = self.settings
         states, read = model.read(inputs["input_ids"], inputs["attention_mask"], inputs["read_at"])
         judged = inputs["judged"].bool()
-        loss = settings.language * language_loss(states, inputs["labels"], model.lm_head.weight)
+        loss = settings.language * language_loss(states, inputs["labels"], model.lm_head.weight, self.candidates)
         if bool(judged.any()):
             read = nn.functional.dropout(read[judged], settings.head_dropout, model.training)
             loss = loss + verdict_loss(model.verdict_head(read), inputs["target"][judged])
@@ -299,37 +303,28 @@ def add_dropout(model: TwoHeadedModel, rate: float) -> list[RemovableHandle]:
     return [block.register_forward_hook(hook) for block in (model.model.embed_tokens, *blocks)]
 
 
-def train_jointly(
-    config: Config,
-    name: str,
-    stage: Stage,
-    settings: Mixture,
-    model: TwoHeadedModel,
-    tokenizer: Tokenizer,
-    items: Sequence[Item],
-) -> TwoHeadedModel:
-    """Run the stage ``name`` on ``model`` and return it with averaged weights; resumes an interrupted run.
+def train_jointly(config: Config, model: TwoHeadedModel, tokenizer: Tokenizer, items: Sequence[Item]) -> TwoHeadedModel:
+    """Run the stage on ``model`` and return it with averaged weights; resumes an interrupted run.
 
     The average itself restarts with a resumed run, which a long rest of the stage makes up for.
     """
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
-    folder = config.run / name
-    hooks = add_dropout(model, settings.dropout)
-    average = Average(model, settings.average)
+    folder = config.run / "joint"
+    hooks = add_dropout(model, config.mixture.dropout)
+    average = Average(model, config.mixture.average)
     trainer = JointTrainer(
-        settings,
-        config.seed,
+        config,
         items,
         tokenizer,
         model=model,
-        args=arguments(stage, folder, config.seed, remove_unused_columns=False),
+        args=arguments(config.joint, folder, config.seed, remove_unused_columns=False),
         callbacks=[average],
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     average.apply(model)
     for hook in hooks:
         hook.remove()
-    (config.run / f"{name}.json").write_text(json.dumps(trainer.state.log_history, indent=1), encoding="utf-8")
+    (config.run / "joint.json").write_text(json.dumps(trainer.state.log_history, indent=1), encoding="utf-8")
     model.eval()
     return model

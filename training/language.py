@@ -16,8 +16,10 @@ from gateway.safety.template import END, END_OF_TEXT, START
 from training.config import Config, Stage
 from training.data import open_text, read_rows
 from training.embeddings import embed
+from training.losses import language_loss
 from training.model import TwoHeadedModel, build_trunk
 from training.tokenizer import special_ids
+from training.vectors import WordVectors
 
 OPEN_TEXT_SHARE = {"prose": 0.25, "pairs": 1.0}
 """Share of each kind of open text in the language-modelling stage."""
@@ -61,7 +63,7 @@ def requests(config: Config) -> list[tuple[str, ...]]:
     rng = random.Random(config.seed)  # noqa: S311
     for path in sorted((config.data / "train").glob("*.jsonl")):
         texts = [(row["text"], "") for row in read_rows(path)]
-        found += rng.sample(texts, min(1500, len(texts)))
+        found += rng.sample(texts, min(2700, len(texts)))
     for folder in (config.data / "authored", config.own_data):
         for path in sorted(folder.glob("*.jsonl")):
             if path.stem != "dev":
@@ -105,6 +107,53 @@ class Packed(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         return {"input_ids": self.rows[index], "labels": self.rows[index]}
 
 
+class RatedTrainer(Trainer):  # type: ignore[misc]
+    """Trainer whose token embeddings learn at ``embedding_rate`` times the stage's rate.
+
+    Adam moves a rare token as far in one step as a frequent one, away from what its counts and vector say.
+    """
+
+    def __init__(self, stage: Stage, **extra: Any) -> None:
+        self.optimizer: torch.optim.Optimizer | None = None
+        super().__init__(**extra)
+        self.stage = stage
+
+    def create_optimizer(self, *_: Any, **__: Any) -> torch.optim.Optimizer:
+        """Return AdamW over three groups: embeddings, matrices with decay, vectors without."""
+        if self.optimizer is None:
+            named = dict(self.model.named_parameters())
+            table = named.pop("model.embed_tokens.weight")
+            matrices = [p for p in named.values() if p.ndim > 1]
+            others = [p for p in named.values() if p.ndim < 2]
+            rate = self.stage.learning_rate
+            self.optimizer = torch.optim.AdamW(
+                [
+                    {"params": [table], "lr": rate * self.stage.embedding_rate, "weight_decay": 0.0},
+                    {"params": matrices, "weight_decay": self.stage.weight_decay},
+                    {"params": others, "weight_decay": 0.0},
+                ],
+                lr=rate,
+                betas=(0.9, 0.98),
+                fused=True,
+            )
+        return self.optimizer
+
+
+class LanguageTrainer(RatedTrainer):
+    """Next-token prediction over packed sequences."""
+
+    def __init__(self, candidates: int, stage: Stage, **extra: Any) -> None:
+        super().__init__(stage, **extra)
+        self.candidates = candidates
+
+    def compute_loss(
+        self, model: TwoHeadedModel, inputs: dict[str, torch.Tensor], return_outputs: bool = False, **_: Any
+    ) -> torch.Tensor:
+        """Return the language loss, sampled over the vocabulary."""
+        states = model.model(input_ids=inputs["input_ids"]).last_hidden_state
+        return language_loss(states, inputs["labels"], model.lm_head.weight, self.candidates)
+
+
 def arguments(stage: Stage, folder: Path, seed: int, **extra: Any) -> TrainingArguments:
     """Translate a stage into the Trainer's arguments: CPU or GPU, cosine decay, resumable."""
     return TrainingArguments(
@@ -114,8 +163,6 @@ def arguments(stage: Stage, folder: Path, seed: int, **extra: Any) -> TrainingAr
         learning_rate=stage.learning_rate,
         warmup_steps=stage.warmup,
         lr_scheduler_type="cosine",
-        weight_decay=stage.weight_decay,
-        adam_beta2=0.98,
         max_grad_norm=1.0,
         save_steps=stage.save_every,
         save_total_limit=1,
@@ -134,7 +181,7 @@ def last_checkpoint(folder: Path) -> str | None:
     return str(found[-1]) if found else None
 
 
-def grow_trunk(config: Config, tokenizer: Tokenizer, domains: int) -> TwoHeadedModel:
+def grow_trunk(config: Config, tokenizer: Tokenizer, vectors: WordVectors | None, domains: int) -> TwoHeadedModel:
     """Run the stage and return the trunk; an interrupted run goes on where it stopped."""
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
@@ -146,7 +193,8 @@ def grow_trunk(config: Config, tokenizer: Tokenizer, domains: int) -> TwoHeadedM
         everything = {"prose": 1.0, "pairs": 1.0}
         stream = tokens(chat, corpus(config, share=everything, seed=config.seed), config.corpus_tokens, "corpus")
         shape = config.trunk
-        np.save(table, embed(stream, shape.vocab_size, shape.hidden_size, norm=0.5, seed=config.seed))
+        start = embed(stream, tokenizer, shape.hidden_size, vectors=vectors, norm=0.5, seed=config.seed)
+        np.save(table, start)
     with torch.no_grad():
         model.model.embed_tokens.weight.copy_(torch.from_numpy(np.load(table)))
     budget = config.language.steps * config.language.batch_size * config.sequence
@@ -157,7 +205,9 @@ def grow_trunk(config: Config, tokenizer: Tokenizer, domains: int) -> TwoHeadedM
             break
     random.Random(config.seed).shuffle(mixed)  # noqa: S311
     stream = tokens(chat, iter(mixed), budget, "language modelling")
-    trainer = Trainer(
+    trainer = LanguageTrainer(
+        config.candidates,
+        config.language,
         model=model,
         args=arguments(config.language, folder, config.seed),
         train_dataset=Packed(stream, config.sequence),

@@ -1,5 +1,8 @@
 """The losses of joint training."""
 
+import math
+
+import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
@@ -17,14 +20,25 @@ def domain_loss(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
     return (each * known).sum() / known.sum().clamp(min=1)
 
 
-def language_loss(states: Tensor, labels: Tensor, output: Tensor) -> Tensor:
+def language_loss(states: Tensor, labels: Tensor, output: Tensor, candidates: int) -> Tensor:
     """Next-token cross-entropy where ``labels`` (batch, tokens) are not ``IGNORED``.
 
-    ``states`` is (batch, tokens, width) and ``output`` the (vocab, width) output matrix; logits are made only where
-    they are needed.
+    ``states`` is (batch, tokens, width) and ``output`` the (vocab, width) output matrix. A vocabulary of more than
+    ``candidates`` tokens is sampled: every token that is right somewhere in the batch, and others drawn evenly, which
+    stand for the ones that were not drawn (Jean et al., "On Using Very Large Target Vocabulary", ACL 2015).
     """
     wanted = labels[:, 1:] != IGNORED
     if not bool(wanted.any()):
         return states.sum() * 0.0
-    logits = states[:, :-1][wanted] @ output.T
-    return F.cross_entropy(logits.float(), labels[:, 1:][wanted])
+    right = labels[:, 1:][wanted]
+    if len(output) <= candidates:
+        return F.cross_entropy((states[:, :-1][wanted] @ output.T).float(), right)
+    present, place = torch.unique(right, return_inverse=True)
+    absent = torch.ones(len(output), dtype=torch.bool)
+    absent[present] = False
+    others = absent.nonzero()[:, 0]
+    drawn = others[torch.randperm(len(others))[: max(1, candidates - len(present))]]
+    logits = (states[:, :-1][wanted] @ output[torch.cat([present, drawn])].T).float()
+    correction = torch.zeros(logits.shape[1])
+    correction[len(present) :] = math.log(len(others) / len(drawn))
+    return F.cross_entropy(logits + correction, place)

@@ -1,7 +1,6 @@
 """The trunk with its two heads: a causal language model (Task head) and linear read-outs (Safety head)."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,9 +33,9 @@ class TwoHeadedModel(Qwen3ForCausalLM):  # type: ignore[misc]
         """Reads the mean hidden state of the prompt while training; not part of a release."""
         self.post_init()
 
-    def read(self, input_ids: Tensor, attention_mask: Tensor, read_at: Tensor, **extra: Any) -> tuple[Tensor, Tensor]:
+    def read(self, input_ids: Tensor, attention_mask: Tensor, read_at: Tensor) -> tuple[Tensor, Tensor]:
         """Return the hidden states (batch, tokens, width) and those at ``read_at`` (batch, width)."""
-        states = self.model(input_ids=input_ids, attention_mask=attention_mask, **extra).last_hidden_state
+        states = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return states, states[torch.arange(len(read_at)), read_at]
 
 

@@ -26,13 +26,14 @@ from training.joint import ask_teacher, collect, train_jointly
 from training.language import grow_trunk
 from training.model import TwoHeadedModel
 from training.tokenizer import grow_tokenizer, load_tokenizer
+from training.vectors import WordVectors, word_vectors
 
 TEXT_BYTES_A_FILE = 700_000
 REQUESTS_A_FILE = 3000
 
 
-def texts_for_tokenizer(config: Config) -> Iterator[str]:
-    """Yield a sample of every source, so that no large one decides the vocabulary."""
+def texts_for_tokenizer(config: Config, vectors: WordVectors | None) -> Iterator[str]:
+    """Yield a sample of every source, so that no large one decides the vocabulary, and the words that have a vector."""
     rng = random.Random(0)  # noqa: S311
     for path in sorted((config.data / "lm").glob("*.gz")):
         budget = TEXT_BYTES_A_FILE
@@ -57,13 +58,16 @@ def texts_for_tokenizer(config: Config) -> Iterator[str]:
                 for call in message.get("tool_calls") or []:
                     yield f"{call['function']['name']}\n{call['function']['arguments']}"
             yield labelled.get("rationale", "")
+    if vectors is not None:
+        words = " " + " ".join(vectors.frequent(config.vocabulary_words))
+        yield from [words] * config.word_repeats
 
 
-def tokenizer_stage(config: Config) -> Tokenizer:
+def tokenizer_stage(config: Config, vectors: WordVectors | None) -> Tokenizer:
     """Return the run's tokeniser, grown on first use."""
     path = config.run / "tokenizer.json"
     if not path.exists():
-        tokenizer = grow_tokenizer(texts_for_tokenizer(config), config.trunk.vocab_size)
+        tokenizer = grow_tokenizer(texts_for_tokenizer(config, vectors), config.trunk.vocab_size)
         if tokenizer.get_vocab_size() != config.trunk.vocab_size:
             raise ConfigError(
                 f"trunk.vocab_size: the text gives only {tokenizer.get_vocab_size()} tokens: bring more or lower it"
@@ -72,28 +76,24 @@ def tokenizer_stage(config: Config) -> Tokenizer:
     return load_tokenizer(path)
 
 
-def language_stage(config: Config, tokenizer: Tokenizer) -> TwoHeadedModel:
+def language_stage(config: Config, tokenizer: Tokenizer, vectors: WordVectors | None) -> TwoHeadedModel:
     """Return the run's trunk after language modelling."""
     folder = config.run / "trunk"
     if not folder.exists():
-        grow_trunk(config, tokenizer, len(DOMAINS)).save_pretrained(folder)
+        grow_trunk(config, tokenizer, vectors, len(DOMAINS)).save_pretrained(folder)
     return read_model(folder)
 
 
-def joint_stage(config: Config, tokenizer: Tokenizer, training: list[Example]) -> TwoHeadedModel:
+def joint_stage(
+    config: Config, tokenizer: Tokenizer, vectors: WordVectors | None, training: list[Example]
+) -> TwoHeadedModel:
     """Return the run's model after joint training."""
     folder = config.run / "model"
     if not folder.exists():
-        model = language_stage(config, tokenizer)
-        guesses = ask_teacher(config, training)
-        for name, stage, settings in (
-            ("joint", config.joint, config.mixture),
-            ("polish", config.polish, config.polish_mixture),
-        ):
-            if stage.steps:
-                items = collect(config, settings, training, guesses)
-                model = train_jointly(config, name, stage, settings, model, tokenizer, items)
-        model.save_pretrained(folder)
+        model = language_stage(config, tokenizer, vectors)
+        guesses = ask_teacher(config, vectors, training)
+        items = collect(config, training, guesses)
+        train_jointly(config, model, tokenizer, items).save_pretrained(folder)
     return read_model(folder)
 
 
@@ -113,9 +113,10 @@ def data_digest(examples: list[Example]) -> str:
 def run(config: Config, target: Path) -> None:
     """Run every stage and write the release to ``target``."""
     config.run.mkdir(parents=True, exist_ok=True)
-    tokenizer = tokenizer_stage(config)
+    vectors = word_vectors(config.run) if config.word_vectors else None
+    tokenizer = tokenizer_stage(config, vectors)
     training, calibration = load(config.data, config.own_data, config.seed)
-    model = joint_stage(config, tokenizer, training)
+    model = joint_stage(config, tokenizer, vectors, training)
     settings = {
         "id": config.name,
         "window": config.mixture.window,
