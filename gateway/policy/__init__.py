@@ -3,15 +3,19 @@
 from gateway.policy.bundle import Bundle, load_bundle
 from gateway.policy.document import Policy, read_policy
 from gateway.policy.engine import Facts, decide
-from gateway.policy.merge import EffectivePolicy, merge
+from gateway.policy.merge import EffectivePolicy, Escalation, merge
 from gateway.policy.reload import PolicyStore
+from gateway.policy.trace import Step, Trace
 
 __all__ = [
     "Bundle",
     "EffectivePolicy",
+    "Escalation",
     "Facts",
     "Policy",
     "PolicyStore",
+    "Step",
+    "Trace",
     "decide",
     "load_bundle",
     "merge",

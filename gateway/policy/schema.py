@@ -37,6 +37,128 @@ _MESSAGE: Final = _text("What clients and reviewers are told when this stops som
 _DOMAIN_NAME: Final = _text("A domain of the base or of `domains`.", maxLength=64)
 _ROUTE_NAME: Final = _text("A route of the base or of `routes`.", maxLength=64)
 
+_KIND: Final = {
+    "pattern": r"^[a-z][a-z0-9_]*$",
+    "maxLength": 32,
+    "patternErrorMessage": "a kind has lower-case letters, digits and `_`, and begins with a letter",
+}
+_OBLIGATION: Final = _object(
+    "What must be done when something passes.",
+    {
+        "redact": _object(
+            "What is recognised is replaced before it goes out.",
+            {
+                "kinds": {
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": 50,
+                    "items": _text(
+                        "email, phone, card, iban, my_number, ssn, or a kind of `recognisers`.", maxLength=32
+                    ),
+                    "description": "What is recognised.",
+                },
+                "restore": {
+                    "type": "boolean",
+                    "description": "Whether it is put back in the reply. Default false.",
+                },
+            },
+            ("kinds",),
+        ),
+        "restrict_tools": _object(
+            "Only these tools may be offered or called.",
+            {
+                "allow": {
+                    "type": "array",
+                    "maxItems": 200,
+                    "items": {
+                        "type": "string",
+                        "maxLength": 128,
+                        "pattern": CONTRACT_PATTERN,
+                        "patternErrorMessage": "a tool's name has letters, digits, `_`, `-`, `.`, `/`, and `*` or `?` "
+                        "as wildcards",
+                    },
+                    "description": "Names or globs; none at all with `[]`.",
+                }
+            },
+            ("allow",),
+        ),
+        "cap_tokens": _object(
+            "The reply is cut.",
+            {
+                "max": {
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": 10_000_000,
+                    "description": "Tokens of the reply, reasoning included.",
+                }
+            },
+            ("max",),
+        ),
+        "system_notice": _object(
+            "A system message before the conversation.", {"text": _text("What it says.")}, ("text",)
+        ),
+        "require_upstream": _object(
+            "Only a trusted upstream may answer.",
+            {
+                "trusted": {
+                    "const": True,
+                    "description": "One that the operator marks as trusted.",
+                    "errorMessage": "`trusted` can only be `true`",
+                }
+            },
+            ("trusted",),
+        ),
+        "tag": _object(
+            "A word in the entry of the decision.",
+            {
+                "word": {
+                    "type": "string",
+                    "maxLength": 64,
+                    "pattern": r"^[a-z][a-z0-9_-]*$",
+                    "description": "The word.",
+                    "patternErrorMessage": "a tag has lower-case letters, digits, `_` and `-`",
+                }
+            },
+            ("word",),
+        ),
+    },
+    minProperties=1,
+    maxProperties=1,
+    errorMessage="each item of `obligations` is one obligation; begin another item with `-`",
+)
+_RULE: Final = _object(
+    "What holds where a condition holds. A rule that stops only adds; all rules are tried, in no order.",
+    {
+        "id": {
+            "type": "string",
+            "description": "Stands in decisions as `rule:ID`; each once in a file.",
+            **_NAME,
+        },
+        "when": _text("The condition, in CEL (policies/README.md lists what it can ask for).", maxLength=2000),
+        "effect": {
+            "enum": ["escalate", "refuse", "allow"],
+            "description": "allow: does not stop; for `obligations`, or `overrides: model` where the base permits it.",
+        },
+        "domain": _DOMAIN_NAME,
+        "route": _ROUTE_NAME,
+        "message": _MESSAGE,
+        "overrides": {
+            "enum": ["model"],
+            "description": "Lowers the model's ESCALATE for `domain` to ALLOW; only for domains that the base permits.",
+            "errorMessage": "only what the model says can be overridden; write `model`",
+        },
+        "obligations": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": 20,
+            "items": _OBLIGATION,
+            "description": "What must be done when it passes; the strictest of all rules that hold.",
+        },
+    },
+    ("id", "when", "effect"),
+)
+_RULES: Final = {"type": "array", "maxItems": 1000, "items": _RULE, "description": "Conditions, in no order."}
+
 _DOMAIN: Final = _object(
     "What happens when the Safety head stops something for this domain.",
     {
@@ -56,19 +178,15 @@ _DOMAIN: Final = _object(
     },
 )
 
-_SLACK: Final = _object(
-    "A Slack incoming webhook.",
-    {
-        "webhook": {
-            "type": "string",
-            "pattern": r"^\$\{[A-Z_][A-Z0-9_]*\}$",
-            "description": 'The environment variable that holds the address, as "${NAME}".',
-            "patternErrorMessage": "the address of a webhook is a secret and must not stand in a file; "
-            'write "${NAME}" and set NAME in the environment of the gateway',
-        }
-    },
-    ("webhook",),
-)
+_VARIABLE: Final = {
+    "type": "string",
+    "pattern": r"^\$\{[A-Z_][A-Z0-9_]*\}$",
+    "description": 'The environment variable that holds the address, as "${NAME}".',
+    "patternErrorMessage": "the address of a webhook is a secret and must not stand in a file; "
+    'write "${NAME}" and set NAME in the environment of the gateway',
+}
+_SLACK: Final = _object("A Slack incoming webhook.", {"webhook": _VARIABLE}, ("webhook",))
+_WEBHOOK: Final = _object("A message signed by Standard Webhooks.", {"url": _VARIABLE}, ("url",))
 _EMAIL: Final = _object(
     "A mail without any text of the request.",
     {
@@ -89,10 +207,10 @@ _EMAIL: Final = _object(
 )
 _NOTICE: Final = _object(
     "One channel.",
-    {"email": _EMAIL, "slack": _SLACK},
+    {"email": _EMAIL, "slack": _SLACK, "webhook": _WEBHOOK},
     minProperties=1,
     maxProperties=1,
-    errorMessage="each item of `notify` is one channel, `email` or `slack`; begin another item with `-`",
+    errorMessage="each item of `notify` is one channel, `email`, `slack` or `webhook`; begin another item with `-`",
 )
 _ROUTE: Final = _object(
     "Where cases go: who decides, who is told, and by when.",
@@ -120,6 +238,14 @@ _ROUTE: Final = _object(
             "enum": ["refuse"],
             "description": "What a case becomes that nobody decided in time.",
             "errorMessage": "what nobody decided in time is refused; write `refuse`",
+        },
+        "on_unreachable": {
+            "enum": ["wait", "refuse"],
+            "description": "What becomes of a case when no channel of `notify` can be reached. Default refuse.",
+        },
+        "cli": {
+            "type": "boolean",
+            "description": "Whether a case may be decided at the command line. Default true.",
         },
     },
     ("due", "on_expired"),
@@ -159,6 +285,11 @@ _CONTRACT: Final = _object(
     dependentRequired={"otherwise": ["arguments"]},
 )
 
+_HOLD: Final = {
+    "type": "string",
+    "pattern": r"^(?:[0-9]{1,2}s|[1-5][0-9]{2}s|600s|[0-9]m|10m)$",
+    "patternErrorMessage": "write a time of at most ten minutes as a whole number and s or m: `50s`",
+}
 _KEYS: Final[Json] = {
     "version": {
         "const": 1,
@@ -227,9 +358,32 @@ _KEYS: Final[Json] = {
         "additionalProperties": _CONTRACT,
         "description": "Contracts by exact name or glob. The exact name counts first, then the glob with most letters.",
     },
+    "rules": _RULES,
+    "recognisers": {
+        "type": "object",
+        "maxProperties": 50,
+        "propertyNames": _KIND,
+        "additionalProperties": _object(
+            "What `redact` recognises under this name.",
+            {"pattern": _text("A regular expression in RE2's terms (linear time).", maxLength=500)},
+            ("pattern",),
+        ),
+        "description": "Kinds of your own, beside email, phone, card, iban, my_number and ssn.",
+    },
     "failures": _object(
         "What happens when something cannot be judged or a rule fails.",
         {"unjudged": _STOP | {"description": "The effect of a part that the Safety head cannot read."}},
+    ),
+    "escalation": _object(
+        "How long a client waits while people decide.",
+        {
+            "hold": _HOLD | {"description": "A plain call, in silence; clients give up after their own time-out."},
+            "stream_hold": _HOLD | {"description": "A streamed call, kept alive by comments."},
+            "after_hold": {
+                "enum": ["conflict", "refusal"],
+                "description": "conflict: 409 with the case, to be sent again; refusal: shaped as a refusal.",
+            },
+        },
     ),
     "refusal": _object(
         "How a stop looks to clients.",
@@ -242,13 +396,40 @@ _KEYS: Final[Json] = {
     ),
 }
 
+_TEAM: Final = _object(
+    "A team's own layer over this file: it only tightens, but for rules that override where the base permits it.",
+    {
+        "keys": {
+            "type": "array",
+            "maxItems": 1000,
+            "items": _text("The public id of a key, as `so8t keys list` shows it.", maxLength=32),
+            "description": "For whom it holds.",
+        },
+        "owners": {
+            "type": "array",
+            "maxItems": 1000,
+            "items": _text("The owner of keys.", maxLength=254),
+            "description": "For whom it holds: all keys of these people.",
+        },
+        **{key: _KEYS[key] for key in ("domains", "default_route", "tools", "rules", "failures")},
+        "safety": _object("How the Safety head is read.", {"thresholds": _KEYS["safety"]["properties"]["thresholds"]}),
+    },
+)
+_TEAMS: Final = {
+    "type": "object",
+    "maxProperties": 200,
+    "propertyNames": _NAME,
+    "additionalProperties": _TEAM,
+    "description": "Layers over this file for some keys or people. Whoever is in two has both.",
+}
+
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 POLICY_SCHEMA: Final[Json] = {
     "$schema": _DIALECT,
     "title": "SO8T Gateway policy",
     **_object(
-        "The policy of one organisation. Everything tightens the base; nothing can loosen it.",
+        "The policy of one organisation. Everything tightens the base; nothing can loosen what it does not permit.",
         {
             "version": _KEYS["version"],
             "organization": _text(
@@ -258,6 +439,7 @@ POLICY_SCHEMA: Final[Json] = {
                 patternErrorMessage="an organisation's name has letters, digits, `.`, `_` and `-`",
             ),
             **{key: value for key, value in _KEYS.items() if key != "version"},
+            "teams": _TEAMS,
         },
         ("version", "organization"),
     ),
@@ -273,7 +455,15 @@ BASE_SCHEMA: Final[Json] = {
             "name": _text("Stands in decisions of organisations without a file.", **_NAME),
             "permits": _object(
                 "What a policy may ask for.",
-                {"monitor": {"type": "boolean", "description": "Whether a policy may set `mode: monitor`."}},
+                {
+                    "monitor": {"type": "boolean", "description": "Whether a policy may set `mode: monitor`."},
+                    "overrides": {
+                        "type": "array",
+                        "maxItems": 200,
+                        "items": _DOMAIN_NAME,
+                        "description": "Domains in which a rule may lower the model's ESCALATE. None by default.",
+                    },
+                },
                 ("monitor",),
             ),
         },

@@ -52,6 +52,7 @@ class Source:
     places: Mapping[Path, tuple[int, int]]
     keys: Mapping[Path, tuple[int, int]]
     broken: frozenset[Path] = frozenset()
+    text: str = field(default="", compare=False, repr=False)
 
     def unread(self, path: Path) -> bool:
         """Tell whether the value of ``path`` could not be read, so that what is wrong with it is told already."""
@@ -64,6 +65,32 @@ class Source:
         while path and path not in self.places:
             path = path[:-1]
         return Problem(self.file, *self.places.get(path, (1, 1)), what)
+
+    def inside(self, path: Path, offset: int, what: str) -> Problem:
+        """Return a problem at the character ``offset`` of the text that is the value of ``path``.
+
+        In a text that is folded or has escapes the place is the nearest that can be told.
+        """
+        value: Any = self.value
+        for step in path:
+            value = value[step]
+        line, column = self.places[path]
+        lines = self.text.split("\n")
+        begin = lines[line - 1][column - 1 :] if line <= len(lines) else ""
+        before = str(value)[:offset]
+        if begin[:1] == "|":
+            first = next((row for row in lines[line:] if row.strip()), "")
+            column = len(first) - len(first.lstrip()) + offset - before.rfind("\n")
+            return Problem(self.file, line + 1 + before.count("\n"), column, what)
+        if begin[:1] == ">":
+            return Problem(self.file, line + 1, 1, what)
+        quote = begin[:1] if begin[:1] in ("'", '"') else ""
+        inner = begin[len(quote) :]
+        doubled = "''" if quote == "'" else "\\"
+        raw = 0
+        for _ in before:
+            raw += 2 if quote and inner.startswith(doubled, raw) else 1
+        return Problem(self.file, line, column + len(quote) + min(raw, len(inner)), what)
 
 
 def read_source(data: bytes, file: str) -> tuple[Source, list[Problem]]:
@@ -138,7 +165,7 @@ class _Reader:
             raise error_of(self.problems) from None
         if not documents:
             raise error_of([Problem(self.file, 1, 1, "the file is empty; begin with `version: 1`")])
-        return Source(self.file, value, self.places, self.keys, frozenset(self.broken)), self.problems
+        return Source(self.file, value, self.places, self.keys, frozenset(self.broken), text), self.problems
 
     def _note(self, event: yaml.Event, what: str) -> None:
         self.problems.append(Problem(self.file, *_place(event), what))

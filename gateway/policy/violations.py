@@ -16,9 +16,6 @@ _KINDS: Final = {
     "number": "a number",
     "boolean": "true or false",
 }
-_UNKNOWN: Final = {
-    "rules": "`rules` are not read yet: conditions come in a later version; use `tools` with `arguments` until then",
-}
 
 
 def problems_of(error: ValidationError, source: Source) -> Iterator[Problem]:
@@ -68,8 +65,6 @@ def problems_of(error: ValidationError, source: Source) -> Iterator[Problem]:
 
 
 def _unknown(key: str, known: list[str], path: Path) -> str:
-    if not path and key in _UNKNOWN:
-        return _UNKNOWN[key]
     where = f" in `{'.'.join(map(str, path))}`" if path else ""
     return f"unknown key `{key[:64]}`{where}; {suggest(key, known)}"
 
