@@ -43,9 +43,22 @@ class Unjudged:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """A name, an opaque id or a word of a closed set: a string without room for a sentence, which is not judged."""
+
+    pointer: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Conversation:
-    """What the Safety head reads: tool definitions, then messages in order. Nothing is left out silently."""
+    """What the Safety head reads: tool definitions, then messages in order. Nothing is left out silently.
+
+    Every string and key of the wire is in ``messages`` or ``tools``, or below a pointer of ``unjudged``, or is one of
+    ``marks``.
+    """
 
     messages: tuple[Message, ...]
     tools: tuple[ToolDefinition, ...] = ()
     unjudged: tuple[Unjudged, ...] = ()
+    marks: tuple[Mark, ...] = ()

@@ -1,16 +1,25 @@
 """Server-sent events: an incremental parser and a writer."""
 
+import re
 from typing import Final
 
 from gateway.errors import UpstreamError
 
 MAX_EVENT: Final = 4 * 1024 * 1024
+_NAME: Final = re.compile(r"[A-Za-z0-9_.]{1,128}")
 DONE: Final = b"data: [DONE]\n\n"
 
 
 def write_event(data: bytes) -> bytes:
     """Frame ``data`` as one event, whatever line breaks stand between its JSON tokens."""
     return b"data: " + data.replace(b"\n", b"\ndata: ") + b"\n\n"
+
+
+def write_named(name: str, data: bytes) -> bytes:
+    """Frame ``data`` as one event with a name, which must be a plain one."""
+    if not _NAME.fullmatch(name):
+        raise UpstreamError("invalid", "the upstream sent an event without a plain type")
+    return b"event: " + name.encode() + b"\n" + write_event(data)
 
 
 def write_comment(text: str) -> bytes:

@@ -1,15 +1,21 @@
 """A streamed chat completion: what its chunks add up to, and what of it waits for a verdict."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway.errors import UpstreamError
-from gateway.wire.reply import ChatReply, Choice, heading, item_index, parse_object, read_choice
-from gateway.wire.sse import EventParser, write_event
+from gateway.wire.chat_shapes import answer_events, error_events, refusal_events
+from gateway.wire.format import Choice, Notice, Problem
+from gateway.wire.hold import Hold
+from gateway.wire.reading import Strands
+from gateway.wire.reply import ChatReply, heading, item_index, parse_object, read_choice
+from gateway.wire.sse import DONE
+from gateway.wire.strict import join
 
-MAX_STREAM: Final = 16 * 1024 * 1024
-"""Bytes of one streamed reply."""
+_DELTA: Final = ("tool_calls", "function_call", "audio")
+_ONCE: Final = ("role", "type", "id")
 
 
 @dataclass(slots=True)
@@ -20,11 +26,14 @@ class _Call:
     kind: str = "function"
     arguments: list[str] = field(default_factory=list)
     odd: bool = False
+    others: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class _ChoiceSoFar:
     text: list[str] = field(default_factory=list)
+    rest: Strands = field(default_factory=Strands)
+    audio: bool = False
     calls: dict[int, _Call] = field(default_factory=dict)
     finished: bool = False
 
@@ -35,6 +44,7 @@ class StreamedReply:
     def __init__(self) -> None:
         self._choices: dict[int, _ChoiceSoFar] = {}
         self._heading: dict[str, Any] = {"id": "", "model": "", "created": 0}
+        self._asides = Strands()
         self.acts = False
 
     @property
@@ -55,6 +65,7 @@ class StreamedReply:
             raise UpstreamError("invalid", f"the upstream broke off: {message}")
         if not self._heading["id"]:
             self._heading = heading(body)
+        self._asides.once({name: value for name, value in body.items() if name != "choices"}, "")
         choices = body.get("choices") or []
         if not isinstance(choices, list):
             raise UpstreamError("invalid", "the upstream sent a chunk whose choices are not a list")
@@ -72,6 +83,12 @@ class StreamedReply:
             if not isinstance(delta, dict):
                 raise UpstreamError("invalid", f"the upstream sent a {key} that is not an object")
             self._add_delta(choice, delta)
+        known = ("delta", "message", "index") if isinstance(item.get("index"), int) else ("delta", "message")
+        for name, value in item.items():
+            if name == "logprobs":
+                choice.rest.weave(value, join("/choices", index, "logprobs"))
+            elif name not in known:
+                choice.rest.once({name: value}, join("/choices", index))
         if item.get("finish_reason") is not None:
             choice.finished = True
 
@@ -79,6 +96,13 @@ class StreamedReply:
         for key in ("content", "refusal"):
             if isinstance(text := delta.get(key), str):
                 choice.text.append(text)
+        if delta.get("audio") is not None:
+            self.acts = choice.audio = True
+        for name, value in delta.items():
+            if name in _ONCE:
+                choice.rest.once(value, join("/delta", name))
+            elif name not in _DELTA and not (name in ("content", "refusal") and isinstance(value, str)):
+                choice.rest.weave({name: value}, "/delta")
         raw = delta.get("tool_calls")
         pieces: list[Any] = raw if isinstance(raw, list) else [] if raw is None else [raw]
         if (legacy := delta.get("function_call")) is not None:
@@ -90,7 +114,7 @@ class StreamedReply:
     def reply(self) -> ChatReply:
         """Return the reply so far."""
         choices = tuple(_choice(index, choice) for index, choice in sorted(self._choices.items()))
-        return ChatReply(choices, **self._heading)
+        return ChatReply(choices, **self._heading, asides=tuple(self._asides.found()))
 
 
 def _choice(index: int, choice: _ChoiceSoFar) -> Choice:
@@ -98,6 +122,7 @@ def _choice(index: int, choice: _ChoiceSoFar) -> Choice:
         {
             "type": call.kind,
             "split_name": call.pieces > 1,
+            "others": call.others or None,
             "function": {
                 "name": call.name or None,
                 "arguments": {"pieces": call.arguments} if call.odd else "".join(call.arguments),
@@ -108,7 +133,10 @@ def _choice(index: int, choice: _ChoiceSoFar) -> Choice:
     message: dict[str, Any] = {"content": "".join(choice.text)}
     if calls:
         message["tool_calls"] = calls
-    return read_choice(index, message, f"/choices/{index}/message")
+    if choice.audio:
+        message["audio"] = {}
+    rest = deepcopy(choice.rest)  # reading adds to it, and more events may come
+    return read_choice(index, message, f"/choices/{index}/message", rest)
 
 
 def _add_call(choice: _ChoiceSoFar, piece: object) -> None:
@@ -120,6 +148,12 @@ def _add_call(choice: _ChoiceSoFar, piece: object) -> None:
     last = max(choice.calls, default=-1)
     call = choice.calls.setdefault(item_index(piece, last + 1 if function.get("name") else max(last, 0)), _Call())
     call.kind = piece.get("type") or call.kind
+    others = {name: value for name, value in piece.items() if name not in ("index", "type", "function")}
+    inner = {name: value for name, value in function.items() if name not in ("name", "arguments")}
+    if others or inner:
+        call.others.append(others | inner)
+    if not isinstance(piece.get("function") or {}, dict) or not isinstance(piece.get("index", 0), int):
+        call.odd = True
     name, arguments = function.get("name"), function.get("arguments")
     if isinstance(name, str) and name:
         call.name += name
@@ -130,40 +164,45 @@ def _add_call(choice: _ChoiceSoFar, piece: object) -> None:
         call.odd = True
 
 
-class HeldStream:
-    """Lets text through as it comes; from the first piece of an action on, in any choice, everything is held."""
+class HeldStream(Hold):
+    """A streamed chat completion: text passes, actions are held."""
+
+    end = DONE
 
     def __init__(self) -> None:
+        super().__init__()
         self.reply = StreamedReply()
-        self.held: list[bytes] = []
-        self.done = False
-        self._parser = EventParser()
-        self._size = 0
 
-    def feed(self, piece: bytes) -> bytes:
-        """Take what the upstream sent; return what may pass."""
-        self._size += len(piece)
-        if self._size > MAX_STREAM:
-            raise UpstreamError("invalid", f"the upstream's stream is longer than {MAX_STREAM} bytes")
-        return self._take(self._parser.feed(piece))
+    @property
+    def acts(self) -> bool:
+        """Whether anything that a client would execute has begun."""
+        return self.reply.acts
 
-    def finish(self) -> bytes:
-        """Take the end of the stream; raise UpstreamError(invalid) if it broke off; return what may pass."""
-        passed = b"" if self.done else self._take(self._parser.close())
-        if not self.done and not self.reply.complete:
-            raise UpstreamError("invalid", "the upstream's stream broke off")
-        return passed
+    @property
+    def complete(self) -> bool:
+        """Whether every choice has its finish reason."""
+        return self.reply.complete
 
-    def _take(self, events: list[bytes]) -> bytes:
-        passed: list[bytes] = []
-        for data in events:
-            if self.done:
-                raise UpstreamError("invalid", "the upstream's stream goes on after its end")
-            if data == b"[DONE]":
-                self.done = True
-                continue
-            if not data:
-                continue
-            self.reply.add(data)
-            (self.held if self.reply.acts else passed).append(write_event(data))
-        return b"".join(passed)
+    @property
+    def open_choices(self) -> tuple[int, ...]:
+        """Indices of the choices without a finish reason; the first one where none began."""
+        return self.reply.open_choices
+
+    def parsed(self) -> ChatReply:
+        """Return the reply so far."""
+        return self.reply.reply()
+
+    def refusal(self, notice: Notice) -> list[bytes]:
+        """Return the chunks that end the stream with a refusal."""
+        return refusal_events(notice)
+
+    def answer(self, notice: Notice) -> list[bytes]:
+        """Return the chunks that end the stream with a normal answer."""
+        return answer_events(notice)
+
+    def error(self, problem: Problem) -> list[bytes]:
+        """Return an error event and the end."""
+        return error_events(problem)
+
+    def _add(self, data: bytes) -> None:
+        self.reply.add(data)
