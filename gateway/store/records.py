@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from audit.entry import Entry, build_entry, new_id
 from audit.log import Record, append_records, erase_payloads, store_key, subject_entries
 from audit.vault import MasterKey, OrganizationKey, Sealed
+from gateway.store.inputs import add_inputs
 from gateway.store.writer import Writer, checkpoint
 
 SEAL_INLINE: Final = 64 * 1024
@@ -67,10 +68,12 @@ class AuditTrail:
         payloads: Mapping[str, bytes] | None = None,
         *,
         subject: str | None = None,
+        inputs: Mapping[str, Any] | None = None,
     ) -> Receipt:
         """Append an entry and its sealed payloads in one transaction; return once both are durable.
 
-        ``subject`` names the person whom the payloads are about; only a keyed digest of it is kept, beside them.
+        ``inputs`` is the row of what a decision was made from, kept beside them. ``subject`` names the person whom the
+        payloads are about; only a keyed digest of it is kept, beside them.
         AuditUnavailable when it cannot be made durable, audit.errors.EntryError when it is no entry.
         """
         key = self._keys.get(organization) or await self.key(organization)
@@ -78,7 +81,7 @@ class AuditTrail:
             record = await asyncio.to_thread(build_record, key, event, fields, payloads or {}, subject)
         else:
             record = build_record(key, event, fields, payloads or {}, subject)
-        index = await self._writer.submit_item(append_records, record)
+        index = await self._writer.submit_item(_append, (record, inputs))
         return Receipt(record.entry.id, index)
 
     async def key(self, organization: str) -> OrganizationKey:
@@ -112,6 +115,12 @@ class AuditTrail:
         """Return the ids of the entries whose payloads are about ``subject``."""
         pseudonym = (await self.key(organization)).pseudonym("subject", subject)
         return await self._writer.submit(lambda conn: subject_entries(conn, organization, pseudonym))
+
+
+def _append(conn: Connection, items: Sequence[tuple[Record, Mapping[str, Any] | None]]) -> list[int]:
+    indices = append_records(conn, [record for record, _ in items])
+    add_inputs(conn, [inputs for _, inputs in items if inputs is not None])
+    return indices
 
 
 def load_key(conn: Connection, master: MasterKey, organization: str) -> OrganizationKey:

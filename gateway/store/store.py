@@ -16,6 +16,8 @@ from gateway.store.engine import open_reader, open_writer, upgrade
 from gateway.store.keys import Keyring
 from gateway.store.lock import DirectoryLock
 from gateway.store.records import AuditTrail
+from gateway.store.sessions import Sessions
+from gateway.store.users import Users
 from gateway.store.writer import Writer
 
 
@@ -51,6 +53,8 @@ class Store:
         self.writer = Writer(self._engines[0])
         self.trail = AuditTrail(self.writer, master)
         self.keys = Keyring(self.reader, self.writer, self.trail)
+        self.users = Users(self.reader, self.writer, self.trail)
+        self.sessions = Sessions(self.reader, self.writer)
         self.publisher.start()
 
     @property

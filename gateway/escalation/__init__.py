@@ -1,0 +1,1 @@
+"""Escalation: durable cases that people decide, and the notices that tell them."""
