@@ -86,6 +86,7 @@ FIELDS: Final[Mapping[str, Check]] = {
     "errors": _count,
     "policy": _token,
     "revision": _sha256,
+    "previous": _sha256,
     "label": _label,
     "scores": _scores,
     "release": _token,
@@ -94,6 +95,10 @@ FIELDS: Final[Mapping[str, Check]] = {
     "judged_bytes": _count,
     "unjudged": _count,
     "verdicts": _count,
+    "lowered": _list(_token),
+    "obligations": _list(_word),
+    "tags": _list(_token),
+    "teams": _list(_token),
     "model": _pseudonym,
     "tools": _list(_pseudonym),
     "outcome": _word,
@@ -101,10 +106,26 @@ FIELDS: Final[Mapping[str, Check]] = {
     "version": _token,
     "owner": _pseudonym,
     "actor": _pseudonym,
+    "user": _pseudonym,
     "auth": _word,
     "entries": _list(_uuid),
     "ground": _word,
     "payloads": _payloads,
+    "case": _uuid,
+    "status": _word,
+    "before": _word,
+    "reason": _word,
+    "kind": _matches(r"approve|deny|answer|opened|decided"),
+    "lesson": _optional(_matches(r"allow|refuse")),
+    "os_user": _pseudonym,
+    "predecessor": _optional(_uuid),
+    "successor": _optional(_uuid),
+    "approvals": _count,
+    "due": _count,
+    "delivery": _uuid,
+    "channel": _matches(r"email|slack|webhook"),
+    "attempts": _count,
+    "error": _token,
 }
 """What each field may hold. A field that is not here cannot be written."""
 
@@ -125,12 +146,25 @@ EVENTS: Final[Mapping[str, Event]] = {
     "decision": _event(
         "request route key stage decision effect reasons",
         "enforced domain route_to errors policy revision label scores release release_digest template judged_bytes "
-        "unjudged verdicts model tools",
+        "unjudged verdicts model tools case lowered obligations tags teams",
     ),
-    "enforcement": _event("request decision outcome", "upstream_status"),
+    "enforcement": _event("request decision outcome", "upstream_status case"),
+    "case_opened": _event(
+        "case request decision stage route key policy revision due approvals", "domain route_to predecessor"
+    ),
+    "case": _event("case status before", "request decision reason successor"),
+    "case_ruled": _event("case kind actor auth", "os_user lesson"),
+    "ruling_refused": _event("case kind ground actor auth", "os_user"),
+    "delivered": _event("case delivery channel kind", "attempts"),
+    "delivery_dead": _event("case delivery channel kind", "attempts error"),
     "key_created": _event("key owner auth", "actor"),
     "key_revoked": _event("key auth", "actor"),
-    "policy_loaded": _event("policy revision"),
+    "user_created": _event("user auth", "actor"),
+    "user_disabled": _event("user auth", "actor"),
+    "user_password_set": _event("user auth", "actor"),
+    "user_signed_in": _event("user auth"),
+    "sign_in_failed": _event("user ground"),
+    "policy_loaded": _event("policy revision", "previous auth actor"),
     "started": _event("", "version release release_digest template policy revision"),
     "stopped": _event("", "outcome"),
     "erasure": _event("entries ground auth", "actor"),
@@ -141,7 +175,7 @@ EVENTS: Final[Mapping[str, Event]] = {
 class Entry:
     """An entry that is ready to be appended: ``leaf`` is what the tree hashes, byte for byte.
 
-    ``refs`` are the ids under which it can be found: its own, its decision's and its request's.
+    ``refs`` are the ids under which it can be found: its own, its decision's, its request's and its case's.
     """
 
     id: str
@@ -198,7 +232,7 @@ def build_entry(
     leaf = orjson.dumps(record)
     if len(leaf) > MAX_BYTES:
         raise EntryError(f"an entry may have {MAX_BYTES} bytes, not {len(leaf)}")
-    refs = [entry_id, *(record[name] for name in ("decision", "request") if name in record)]
+    refs = [entry_id, *(record[name] for name in ("decision", "request", "case") if name in record)]
     return Entry(entry_id, organization, leaf, tuple(dict.fromkeys(refs)))
 
 

@@ -4,31 +4,46 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
-from typing import Protocol
+from typing import Final, Protocol
 
 from starlette.applications import Starlette
+from starlette.routing import Mount, Router
 from starlette.types import Receive, Scope, Send
 
+from gateway.console import create_console
 from gateway.entries import SHA256
 from gateway.errors import AuditUnavailable, SettingsError
+from gateway.escalation.cases import Cases
+from gateway.escalation.channels import create_channels
+from gateway.escalation.delivery import Delivery
+from gateway.escalation.outbox import Outbox
+from gateway.holding import Room
 from gateway.http.auth import Authenticator
+from gateway.http.case_commands import CaseCommands
 from gateway.http.control import Control
 from gateway.http.endpoints import Api, Services
 from gateway.parts import Conversation
 from gateway.pipeline import Pipeline
 from gateway.policy import Bundle, EffectivePolicy, PolicyStore
+from gateway.policy.shadow import ShadowStore
 from gateway.rules import PolicyRules
 from gateway.safety.engine import EngineOptions, SafetyEngine
 from gateway.safety.template import TEMPLATE_VERSION
 from gateway.settings import Settings
 from gateway.store.directory import DataDirectory
 from gateway.store.keys import OPERATOR, KeyInfo, list_keys
+from gateway.store.records import Administrator, acting
+from gateway.store.sessions import Sessions
 from gateway.store.store import Store
 from gateway.telemetry import logger
 from gateway.upstream.base import Upstream
 from gateway.upstream.http import HttpUpstream
 from gateway.upstream.local import LocalUpstream
 from gateway.verdict import Stage, Thresholds, Verdict
+
+CONSOLE: Final = "/console"
+EXPIRE_S: Final = 1.0
+"""Time between two looks for cases whose time is over."""
 
 
 class EngineRelease(Protocol):
@@ -89,11 +104,16 @@ class Gateway:
         self.settings = settings
         self.engine = engine
         self.policies = PolicyStore(settings.policy.directory, release=engine.release.id)
+        self.shadow = _shadow(settings, engine)
         self.upstream = _upstream(settings, engine)
         self.policy_problems: tuple[str, ...] = ()
+        self._reloading = asyncio.Lock()
         self._running: AsyncExitStack | None = None
         self._store: Store | None = None
         self._api: Api | None = None
+        self._console: Router | None = None
+        self._delivery: Delivery | None = None
+        self._pipeline: Pipeline | None = None
 
     @property
     def store(self) -> Store:
@@ -125,18 +145,35 @@ class Gateway:
             stack.push_async_callback(self.upstream.close)
             await self.engine.start()
             stack.push_async_callback(self.engine.close)
-            rules = PolicyRules(self.policies, self.engine.release.thresholds)
-            timeout_s = settings.safety.timeout_s
-            pipeline = Pipeline(self.engine, rules, store.trail, self.upstream, judge_timeout_s=timeout_s)
+            cases = self._open_cases(store)
+            await self._recover(cases)
+            delivery = self._delivery = self._open_delivery(store, cases)
+            await delivery.start()
+            stack.push_async_callback(delivery.close)
+            pipeline = self._pipeline = self._line(store, cases)
             stack.push_async_callback(self._stop, pipeline)
-            self._api = Api(self._services(pipeline))
+            self._api = Api(self._services(pipeline, cases))
+            stack.push_async_callback(self._api.close)
+            self._console = self._mount_console(store, cases, delivery)
             await store.trail.record(OPERATOR, "started", self._started())
-            control = Control(store.directory.socket, store.keys.command, self.keys)
+            commands = CaseCommands(cases)
+            control = Control(
+                store.directory.socket,
+                store.keys.command,
+                self.keys,
+                users=store.users.command,
+                cases=commands.command,
+            )
             await control.start()
             stack.push_async_callback(control.close)
-            watch = asyncio.create_task(self._watch_policies())
-            stack.callback(watch.cancel)
+            for watch in (self._watch_policies(), self._watch_cases(cases)):
+                stack.push_async_callback(_end, asyncio.create_task(watch))
             self._running = stack.pop_all()
+
+    def dismiss(self) -> None:
+        """Send away who waits for people to decide, before the server waits for its connections to end."""
+        if self._pipeline is not None:
+            self._pipeline.dismiss()
 
     async def close(self) -> None:
         """Stop in the opposite order; what was accepted is answered and recorded before."""
@@ -146,9 +183,13 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if self._api is None:
+        if self._api is None or self._console is None:
             raise RuntimeError("the gateway does not run")
-        await self._api(scope, receive, send)
+        path: str = scope["path"]
+        if path == CONSOLE or path.startswith(CONSOLE + "/"):
+            await self._console(scope, receive, send)
+        else:
+            await self._api(scope, receive, send)
 
     def problems(self) -> Mapping[str, str]:
         """Return what keeps it from serving, by component."""
@@ -158,6 +199,11 @@ class Gateway:
         if self.store.problem is not None:
             found["audit"] = "the audit log cannot be written or published"
         return found
+
+    def warnings(self) -> Mapping[str, str]:
+        """Return what people should look at although it serves, by component."""
+        problems = self._delivery.problems() if self._delivery is not None else []
+        return {"delivery": f"people could not be told of {len(problems)} cases by every channel"} if problems else {}
 
     def keys(self) -> list[KeyInfo]:
         """Return every key without its secret."""
@@ -179,10 +225,59 @@ class Gateway:
             "audit key": str(self.store.verifier),
         }
 
-    def _services(self, pipeline: Pipeline) -> Services:
+    def _open_cases(self, store: Store) -> Cases:
+        limits = self.settings.escalation
+        return Cases(
+            store.reader,
+            store.writer,
+            store.trail,
+            open_per_key=limits.open_per_key,
+            approval_ttl_s=limits.approval_ttl_s,
+            replay_s=limits.replay_s,
+            remember_s=limits.remember_s,
+        )
+
+    async def _recover(self, cases: Cases) -> None:
+        """Put before people again what was under way when an earlier gateway ended."""
+        for case in await cases.recover():
+            logger.warning("it is not known what became of an approved request: people are asked", case=case.id)
+
+    def _open_delivery(self, store: Store, cases: Cases) -> Delivery:
+        outbox = Outbox(store.reader, store.writer, store.trail)
+        return Delivery(outbox, cases, create_channels(self.settings), console_url=self._console_url())
+
+    def _console_url(self) -> str:
+        server = self.settings.server
+        return (self.settings.console.url or f"http://{server.host}:{server.port}").rstrip("/")
+
+    def _mount_console(self, store: Store, cases: Cases, delivery: Delivery) -> Router:
+        sessions = Sessions(store.reader, store.writer)
+        url = self.settings.console.url
+        console = create_console(cases, store.users, sessions, console_url=url, problems=delivery.problems)
+        return Router([Mount(CONSOLE, app=console)])
+
+    def _line(self, store: Store, cases: Cases) -> Pipeline:
+        limits = self.settings.escalation
+        return Pipeline(
+            self.engine,
+            PolicyRules(
+                self.policies,
+                self.engine.release.thresholds,
+                shadow=self.shadow,
+                trusted=self.settings.upstream.is_trusted,
+            ),
+            store.trail,
+            cases,
+            self.upstream,
+            judge_timeout_s=self.settings.safety.timeout_s,
+            room=Room(limits.waiters, limits.waiters_per_key),
+        )
+
+    def _services(self, pipeline: Pipeline, cases: Cases) -> Services:
         server = self.settings.server
         return Services(
             pipeline=pipeline,
+            cases=cases,
             upstream=self.upstream,
             authenticator=Authenticator(self.store.keys, loopback=server.loopback),
             health=self,
@@ -205,25 +300,59 @@ class Gateway:
         with suppress(AuditUnavailable):
             await self.store.trail.record(OPERATOR, "stopped", {})
 
+    async def _watch_cases(self, cases: Cases) -> None:
+        """Expire what nobody decided or used in time."""
+        while True:
+            await asyncio.sleep(EXPIRE_S)
+            try:
+                await cases.expire()
+            except Exception:  # noqa: BLE001 - it looks again
+                logger.exception("the cases could not be looked at")
+
     async def _watch_policies(self) -> None:
         """Take changed policies into force, each with its entry; wrong ones are told and change nothing."""
         while True:
             await asyncio.sleep(self.settings.policy.poll_s)
             try:
                 if await asyncio.to_thread(self.policies.changed):
-                    await self._reload()
+                    await self.reload_policies("file")
+                if self.shadow is not None and await asyncio.to_thread(self.shadow.changed):
+                    await self._reload_shadow(self.shadow)
             except Exception:  # noqa: BLE001 - it looks again
                 logger.exception("the policies could not be looked at")
 
-    async def _reload(self) -> None:
-        before = self.policies.current
-        self.policy_problems = await asyncio.to_thread(self.policies.reload)
-        for problem in self.policy_problems:
-            logger.error("a policy file is wrong; what was in force stays", problem=problem)
-        for organization, policy in _changes(before, self.policies.current).items():
-            fields = {"policy": policy.name, "revision": policy.revision.removeprefix(SHA256)}
-            await self.store.trail.record(organization, "policy_loaded", fields)
-            logger.info("policy loaded", organization=organization, revision=policy.revision)
+    async def _reload_shadow(self, shadow: ShadowStore) -> None:
+        """Take the shadow's files, or its end, with an entry."""
+        for problem in await asyncio.to_thread(shadow.reload):
+            logger.error("the shadow policies are wrong; nothing is decided by them", problem=problem)
+        held = shadow.current
+        revision = (held or self.policies.current).revision.removeprefix(SHA256)
+        name = "shadow" if held is not None else "no-shadow"
+        await self.store.trail.record(OPERATOR, "policy_loaded", {"policy": name, "revision": revision, "auth": "file"})
+        logger.info("shadow policies looked at", shadow=name, revision=revision, percent=shadow.percent)
+
+    async def reload_policies(self, auth: str, by: Administrator | None = None) -> tuple[str, ...]:
+        """Take the policy files into force whole, each change with its entry, or return their problems.
+
+        ``auth`` says what it was noticed by: ``file`` (they changed), ``signal`` (SIGHUP), or ``cli`` with ``by``.
+        """
+        async with self._reloading:
+            before = self.policies.current
+            self.policy_problems = await asyncio.to_thread(self.policies.reload)
+            for problem in self.policy_problems:
+                logger.error("a policy file is wrong; what was in force stays", problem=problem)
+            for organization, policy in _changes(before, self.policies.current).items():
+                fields = {
+                    "policy": policy.name,
+                    "revision": policy.revision.removeprefix(SHA256),
+                    "previous": _held(before, organization).revision.removeprefix(SHA256),
+                    "auth": auth,
+                }
+                if by is not None:
+                    fields |= acting(await self.store.trail.key(organization), by)
+                await self.store.trail.record(organization, "policy_loaded", fields)
+                logger.info("policy loaded", organization=organization, revision=policy.revision, by=auth)
+            return self.policy_problems
 
 
 def create_app(settings: Settings, *, engine: Engine | None = None) -> Starlette:
@@ -263,6 +392,13 @@ def installed_version() -> str:
         return "unknown"
 
 
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel ``task`` and return once it has ended."""
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
 def _upstream(settings: Settings, engine: Engine) -> Upstream:
     upstream = settings.upstream
     if upstream.url is None:
@@ -275,8 +411,22 @@ def _upstream(settings: Settings, engine: Engine) -> Upstream:
     )
 
 
+def _shadow(settings: Settings, engine: Engine) -> ShadowStore | None:
+    directory = settings.policy.directory
+    if directory is None:
+        return None
+    shadow = ShadowStore(directory, release=engine.release.id)
+    for problem in shadow.problems:
+        logger.error("the shadow policies are wrong; nothing is decided by them", problem=problem)
+    return shadow
+
+
 def _changes(before: Bundle, after: Bundle) -> dict[str, EffectivePolicy]:
     """Return what holds now where something else held before, by organisation; OPERATOR stands for the base."""
     names = before.policies.keys() | after.policies.keys()
     changed = {name: after.policy(name) for name in sorted(names) if after.policy(name) != before.policy(name)}
     return changed if after.base == before.base else {OPERATOR: after.base, **changed}
+
+
+def _held(bundle: Bundle, organization: str) -> EffectivePolicy:
+    return bundle.base if organization == OPERATOR else bundle.policy(organization)

@@ -1,51 +1,35 @@
-"""What the client sees: every shape of an allowed, refused, escalated or failed request, whole or streamed."""
+"""What the client sees instead of a reply: a refusal, a case or a failure, whole or streamed, in its own format."""
 
 import re
-import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
-from uuid import uuid4
 
 import orjson
 
 from gateway.decision import Decision
-from gateway.errors import AuditUnavailable, GatewayError, JudgeUnavailable, RequestError, UpstreamError
-from gateway.verdict import Label, Stage
-from gateway.wire.sse import DONE, write_event
+from gateway.errors import (
+    AuditUnavailable,
+    CaseStateError,
+    GatewayError,
+    JudgeUnavailable,
+    RequestError,
+    TooManyCases,
+    UpstreamError,
+)
+from gateway.escalation.case import Case
+from gateway.texts import Language
+from gateway.told import POLL_AFTER_S, Header, Told, case_object
+from gateway.verdict import Label
+from gateway.wire.format import HeldStream, Notice, Problem, WireFormat
+from gateway.wire.routes import CHAT
 
-Language = Literal["en", "ja"]
 Shape = Literal["content_filter", "error"]
-Header = tuple[bytes, bytes]
 
 JSON_TYPE: Final = b"application/json"
 STREAM_TYPE: Final = b"text/event-stream; charset=utf-8"
-
-TEXTS: Final[dict[Language, dict[str, str]]] = {
-    "en": {
-        "REFUSE:request": "This request was refused under your organisation's policy{domain}.",
-        "REFUSE:response": "The action that the model proposed was refused under your organisation's policy{domain}.",
-        "ESCALATE:request": "This request needs a human's decision under your organisation's policy{domain}.",
-        "ESCALATE:response": "The action that the model proposed needs a human's decision under your organisation's "
-        "policy{domain}.",
-        "pending:request": "This version of the gateway cannot yet collect that decision, so nothing was forwarded.",
-        "pending:response": "This version of the gateway cannot yet collect that decision, so nothing was released.",
-        "domain": " (domain: {domain})",
-        "reference": "Reference: {id}",
-        "space": " ",
-    },
-    "ja": {
-        "REFUSE:request": "このリクエストは、組織のポリシーにより拒否されました{domain}。",
-        "REFUSE:response": "モデルが提案した操作は、組織のポリシーにより拒否されました{domain}。",
-        "ESCALATE:request": "このリクエストには、組織のポリシーにより人による判断が必要です{domain}。",
-        "ESCALATE:response": "モデルが提案した操作には、組織のポリシーにより人による判断が必要です{domain}。",
-        "pending:request": "この版のゲートウェイではまだその判断を受け付けられないため、何も転送していません。",
-        "pending:response": "この版のゲートウェイではまだその判断を受け付けられないため、何も引き渡していません。",
-        "domain": "(分野: {domain})",
-        "reference": "照会番号: {id}",
-        "space": "",
-    },
-}
+_RETRY: Final = (b"x-should-retry", b"true")
+_NO_RETRY: Final = (b"x-should-retry", b"false")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +42,18 @@ class Manners:
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """What a substitute reply repeats of the request or of the reply that it replaces."""
+    """What a substitute reply repeats of the request or of the reply that it replaces.
+
+    ``begun`` is the streamed reply whose beginning the client may have, as far as it was passed on.
+    """
 
     model: str
     stream: bool
     choices: tuple[int, ...] = (0,)
     id: str = ""
     created: int = 0
+    format: WireFormat = CHAT
+    begun: HeldStream | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,100 +71,69 @@ def stops(decision: Decision) -> bool:
     return decision.enforced and decision.effect is not Label.ALLOW
 
 
-def decision_headers(decision: Decision) -> tuple[Header, ...]:
-    """Return the headers that tell a client what was decided, and under which id the log has it."""
-    headers = (
-        (b"x-so8t-decision", decision.effect.value.lower().encode()),
-        (b"x-so8t-decision-id", decision.id.encode()),
-    )
-    return headers if decision.enforced else (*headers, (b"x-so8t-enforced", b"false"))
-
-
-def notice(decision: Decision, stage: Stage, language: Language) -> str:
-    """Return the text of a stop: the rule's own message where a rule decided, else what happened, and the id."""
-    texts = TEXTS[language]
-    domain = texts["domain"].format(domain=decision.domain) if decision.domain else ""
-    sentences = [decision.message or texts[f"{decision.effect.value}:{stage}"].format(domain=domain)]
-    if decision.effect is Label.ESCALATE:
-        if decision.message:
-            sentences.append(texts[f"ESCALATE:{stage}"].format(domain=domain))
-        sentences.append(texts[f"pending:{stage}"])
-    return texts["space"].join(sentences) + "\n" + texts["reference"].format(id=decision.id)
-
-
-def stop(decision: Decision, stage: Stage, manners: Manners, heading: Heading) -> Answer:
-    """Return the answer that stands in for a reply that ``decision`` stops."""
-    headers = decision_headers(decision)
-    text = notice(decision, stage, manners.language)
-    if manners.shape == "error":
-        error = error_object(text, "invalid_request_error", "content_filter", governance=governance(decision))
-        return Answer(400, error, (*headers, (b"x-should-retry", b"false")))
+def substitute(told: Told, manners: Manners, heading: Heading) -> Answer:
+    """Return the answer that stands in for a reply which does not pass: an error where the format has no other."""
+    body = b"" if manners.shape == "error" else heading.format.refusal(_notice(told, heading))
+    if not body:
+        return _answer_with(_filtered(told), heading.format, (*told.headers, _NO_RETRY))
     if heading.stream:
-        return Answer(200, _each(stop_events(decision, stage, manners, heading)), headers, STREAM_TYPE)
-    message = {"role": "assistant", "content": text, "refusal": text}
-    choices = [
-        {"index": index, "message": message, "logprobs": None, "finish_reason": "content_filter"}
-        for index in heading.choices
-    ]
-    body = {
-        **_envelope(heading, "chat.completion"),
-        "choices": choices,
-        "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
-        "governance": governance(decision),
-    }
-    return Answer(200, orjson.dumps(body), headers)
+        return Answer(200, _each(substitute_events(told, manners, heading)), told.headers, STREAM_TYPE)
+    return Answer(200, body, told.headers)
 
 
-def stop_events(decision: Decision, stage: Stage, manners: Manners, heading: Heading) -> list[bytes]:
-    """Return the events that end a stream which ``decision`` stops, up to and with ``[DONE]``.
+def substitute_events(told: Told, manners: Manners, heading: Heading) -> list[bytes]:
+    """Return the events that end a stream whose rest does not pass, up to and with its end marker.
 
     Once a stream has begun its status cannot change, so the shape ``error`` becomes an error event.
     """
-    text = notice(decision, stage, manners.language)
     if manners.shape == "error":
-        error = error_object(text, "invalid_request_error", "content_filter", governance=governance(decision))
-        return [write_event(error), DONE]
-    envelope = _envelope(heading, "chat.completion.chunk")
-    events = []
-    for index in heading.choices:
-        delta = {"role": "assistant", "content": text, "refusal": text}
-        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
-        events.append({**envelope, "choices": [choice]})
-    ends: list[dict[str, Any]] = [
-        {"index": index, "delta": {}, "logprobs": None, "finish_reason": "content_filter"} for index in heading.choices
-    ]
-    events.append({**envelope, "choices": ends, "governance": governance(decision)})
-    return [*(write_event(orjson.dumps(event)) for event in events), DONE]
+        return _error_events(_filtered(told), heading)
+    notice = _notice(told, heading)
+    return heading.format.refusal_events(notice) if heading.begun is None else heading.begun.refusal(notice)
 
 
-def governance(decision: Decision) -> dict[str, Any]:
-    """Return the object that tells a program what was decided."""
-    return {
-        "decision": decision.effect.value.lower(),
-        "decision_id": decision.id,
-        "domain": decision.domain,
-        "policy": decision.policy,
-        "revision": decision.revision,
-    }
+def human_answer(told: Told, heading: Heading) -> Answer:
+    """Return a person's answer as a normal reply, or as an error where no reply of the format has room for a text."""
+    notice = _notice(told, heading)
+    if heading.stream:
+        events = heading.format.answer_events(notice) if heading.begun is None else heading.begun.answer(notice)
+        return Answer(200, _each(events), told.headers, STREAM_TYPE)
+    if body := heading.format.answer(notice):
+        return Answer(200, body, told.headers)
+    problem = Problem(400, told.text, "invalid_request_error", "answered", extra=_governed(told))
+    return _answer_with(problem, heading.format, (*told.headers, _NO_RETRY))
 
 
-def _envelope(heading: Heading, kind: str) -> dict[str, Any]:
-    return {
-        "id": heading.id or f"chatcmpl-{uuid4().hex}",
-        "object": kind,
-        "created": heading.created or int(time.time()),
-        "model": heading.model,
-    }
+def conflict(told: Told, case: Case, wire: WireFormat) -> Answer:
+    """Return the 409 about a case: to be sent again while it waits, not to be retried where only people can help."""
+    code = "escalation_pending" if case.live else case.status
+    problem = Problem(409, told.text, "escalation", code, extra={"case": case_object(case), **_governed(told)})
+    retry = (_RETRY, (b"retry-after", b"%d" % POLL_AFTER_S)) if case.live else (_NO_RETRY,)
+    return _answer_with(problem, wire, (*told.headers, *retry))
+
+
+def _filtered(told: Told) -> Problem:
+    return Problem(400, told.text, "invalid_request_error", "content_filter", extra=_governed(told))
+
+
+def _governed(told: Told) -> Mapping[str, Any]:
+    return {"governance": told.governance}
+
+
+def _answer_with(problem: Problem, wire: WireFormat, headers: tuple[Header, ...]) -> Answer:
+    return Answer(problem.status, wire.error(problem), headers)
+
+
+def _error_events(problem: Problem, heading: Heading) -> list[bytes]:
+    return heading.format.error_events(problem) if heading.begun is None else heading.begun.error(problem)
+
+
+def _notice(told: Told, heading: Heading) -> Notice:
+    return Notice(told.text, heading.model, heading.choices, heading.id, heading.created, told.governance)
 
 
 async def _each(events: Iterable[bytes]) -> AsyncGenerator[bytes]:
     yield b"".join(events)
-
-
-def error_object(message: str, kind: str, code: str | None, param: str | None = None, **extra: object) -> bytes:
-    """Return an error in the shape of the OpenAI API."""
-    error = {"message": message, "type": kind, "param": param, "code": code}
-    return orjson.dumps({"error": error | extra})
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,24 +147,25 @@ class Failure:
     param: str | None = None
     headers: tuple[Header, ...] = ()
 
-    def object(self) -> bytes:
-        """Return it in the shape of the OpenAI API."""
-        return error_object(self.message, self.kind, self.code, self.param)
-
-
-_RETRY: Final = (b"x-should-retry", b"true")
-_NO_RETRY: Final = (b"x-should-retry", b"false")
+    def object(self, wire: WireFormat = CHAT) -> bytes:
+        """Return it in the shape of ``wire``."""
+        return wire.error(Problem(self.status, self.message, self.kind, self.code, self.param))
 
 
 def failure(error: Exception) -> Failure:
     """Return the client's view of ``error``; what is not a GatewayError says nothing about its cause."""
     match error:
+        case CaseStateError():
+            kind = "invalid_request_error"
+            return Failure(error.status, error.code, error.message, kind, error.param, (_NO_RETRY,))
         case RequestError():
             return Failure(error.status, error.code, error.message, "invalid_request_error", error.param)
         case JudgeUnavailable():
             retry = (_NO_RETRY,) if error.reason == "failed" else (_RETRY, (b"retry-after", b"1"))
             message = f"no verdict ({error.reason}): nothing was forwarded or released"
             return Failure(503, "judge_unavailable", message, headers=retry)
+        case TooManyCases():
+            return Failure(429, "too_many_cases", str(error), headers=(_NO_RETRY,))
         case AuditUnavailable():
             message = "the audit log cannot be written: nothing was forwarded or released"
             return Failure(503, "audit_unavailable", message, headers=(_NO_RETRY,))
@@ -218,10 +177,34 @@ def failure(error: Exception) -> Failure:
             return Failure(500, "internal_error", "the gateway failed; the operator's log says why")
 
 
-def failure_answer(error: Exception, headers: tuple[Header, ...] = ()) -> Answer:
+def failure_answer(error: Exception, headers: tuple[Header, ...] = (), wire: WireFormat = CHAT) -> Answer:
     """Return ``error`` as an answer, with ``headers`` beside its own."""
     told = failure(error)
-    return Answer(told.status, told.object(), (*headers, *told.headers))
+    return Answer(told.status, told.object(wire), (*headers, *told.headers))
+
+
+def in_stream(answer: Answer, heading: Heading) -> bytes:
+    """Return an error as the event after which a stream breaks off, without an end marker."""
+    return _error_events(problem_in(answer), heading)[0]
+
+
+def in_completion(answer: Answer, heading: Heading) -> bytes:
+    """Return an answer as the body of a response whose status 200 is out already: an error in a refusal's shape."""
+    assert isinstance(answer.body, bytes)  # noqa: S101 - only plain requests wait so
+    if answer.status == 200:
+        return answer.body
+    problem = problem_in(answer)
+    governance = problem.extra.get("governance") or {"decision": "escalate"}
+    told = Told(problem.message, governance | {"code": problem.code}, (), "")
+    return heading.format.refusal(_notice(told, heading))
+
+
+def problem_in(answer: Answer) -> Problem:
+    """Return what the body of an answer with an error says, in whichever of our shapes."""
+    assert isinstance(answer.body, bytes)  # noqa: S101 - errors are whole
+    error = dict(orjson.loads(answer.body)["error"])
+    message, kind, code, param = (error.pop(name, None) for name in ("message", "type", "code", "param"))
+    return Problem(answer.status, message, kind, code, param, error)
 
 
 _SECRET: Final = re.compile(r"(?i)\b(?:sk|pk|rk)-[\w*-]{6,}|\bbearer\s+\S+")
@@ -229,7 +212,9 @@ _MAX_TEXT: Final = 1000
 _RETRY_AFTER: Final = re.compile(r"[0-9]{1,2}")
 
 
-def upstream_error(status: int, body: bytes, retry_after: str | None, headers: tuple[Header, ...]) -> Answer:
+def upstream_error(
+    status: int, body: bytes, retry_after: str | None, headers: tuple[Header, ...], wire: WireFormat = CHAT
+) -> Answer:
     """Return an upstream's error under its own status, in our shape, without anything that looks like a secret."""
     try:
         parsed = orjson.loads(body)
@@ -247,7 +232,7 @@ def upstream_error(status: int, body: bytes, retry_after: str | None, headers: t
     if retry_after is not None and _RETRY_AFTER.fullmatch(retry_after):
         headers = (*headers, (b"retry-after", retry_after.encode()))
     param = found.get("param")
-    return Answer(status, error_object(told, kind, code, _clean(param) if param else None), headers)
+    return _answer_with(Problem(status, told, kind, code, _clean(param) if param else None), wire, headers)
 
 
 def _clean(text: str) -> str:

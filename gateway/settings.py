@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from email.message import EmailMessage
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -15,6 +16,20 @@ PREFIX: Final = "SO8T_"
 DEFAULT_FILE: Final = Path("so8t.yaml")
 SHORT: Final = {"SO8T_DATA_DIR": "store.data_dir", "SO8T_POLICIES": "policy.directory"}
 """Variables named like their flags."""
+RESERVED: Final = {"sender": "from"}
+"""Fields whose key in the file and in the environment is a word of Python."""
+SWITCH: Final = {"true": "always", "false": "never"}
+"""What the words of YAML mean where one of several words is asked for."""
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether ``host`` can only be this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +49,7 @@ class ServerSettings:
     @property
     def loopback(self) -> bool:
         """Whether only this machine can connect."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +80,13 @@ class UpstreamSettings:
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 300.0
     """Longest silence of the upstream."""
+    trusted: Literal["yes", "no"] = "no"
+    """Whether policies that oblige to a trusted upstream may use this one. The built-in Task head always is."""
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the operator trusts it."""
+        return self.url is None or self.trusted == "yes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +99,49 @@ class SafetySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SmtpSettings:
+    """The mail server that takes notices."""
+
+    host: str | None = None
+    """None: no mail is sent."""
+    port: int = 587
+    """465 speaks TLS from the first byte; any other port may be upgraded by STARTTLS."""
+    sender: str | None = None
+    """The address that notices come from; the key is ``from``. None: ``so8t@`` and the name of this machine."""
+    starttls: Literal["auto", "always", "never"] = "auto"
+    """``auto`` upgrades where the server offers it; ``always`` (or ``true``) refuses to send without."""
+    username: str | None = None
+    """None: no login. A login needs an encrypted connection, except on this machine."""
+    password_env: str = "SMTP_PASSWORD"  # noqa: S105 - the name of a variable
+    """Name of the environment variable that holds the password."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleSettings:
+    """How people reach the console."""
+
+    url: str | None = None
+    """Its public base URL, such as ``https://so8t.example.org``. None: ``http://`` and where the gateway listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class EscalationSettings:
+    """How many wait for a person, and how long what a person decided holds."""
+
+    waiters: int = 2000
+    """Requests that may wait at once; one more is told to come back."""
+    waiters_per_key: int = 200
+    open_per_key: int = 100
+    """Cases of one key that may be pending."""
+    approval_ttl_s: float = 3600.0
+    """From the approval to its use."""
+    replay_s: float = 600.0
+    """How long a finished answer is kept for a retry."""
+    remember_s: float = 86400.0
+    """How long a denial or a person's answer holds for the same request."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set. Each field is a section of the file."""
 
@@ -90,10 +150,17 @@ class Settings:
     policy: PolicySettings = field(default_factory=PolicySettings)
     upstream: UpstreamSettings = field(default_factory=UpstreamSettings)
     safety: SafetySettings = field(default_factory=SafetySettings)
+    smtp: SmtpSettings = field(default_factory=SmtpSettings)
+    console: ConsoleSettings = field(default_factory=ConsoleSettings)
+    escalation: EscalationSettings = field(default_factory=EscalationSettings)
 
     def upstream_key(self, environment: Mapping[str, str] = os.environ) -> str | None:
         """Return the upstream's own key from the environment."""
         return environment.get(self.upstream.api_key_env) or None
+
+    def smtp_password(self, environment: Mapping[str, str] = os.environ) -> str | None:
+        """Return the password for the mail server from the environment."""
+        return environment.get(self.smtp.password_env) or None
 
 
 def load_settings(
@@ -157,14 +224,20 @@ def _set(settings: Settings, path: str, value: object, source: str) -> Settings:
     if name not in (item.name for item in fields(Settings)):
         raise SettingsError(f"{source}: unknown section `{name}`; known: {', '.join(i.name for i in fields(Settings))}")
     section = getattr(settings, name)
-    kinds = get_type_hints(type(section))
+    kinds = {RESERVED.get(known, known): (known, kind) for known, kind in get_type_hints(type(section)).items()}
     if key not in kinds:
         raise SettingsError(f"{source}: unknown key `{path}`; known in `{name}`: {', '.join(kinds)}")
-    return replace(settings, **{name: replace(section, **{key: _convert(value, kinds[key], path, source)})})
+    attribute, kind = kinds[key]
+    return replace(settings, **{name: replace(section, **{attribute: _convert(value, kind, path, source)})})
 
 
 def _convert(value: object, kind: Any, path: str, source: str) -> object:
     text = isinstance(value, str)
+    if get_origin(kind) is Literal:
+        word = SWITCH.get(str(value).lower(), value)
+        if word in get_args(kind):
+            return word
+        raise SettingsError(f"{source}: `{path}` must be one of {', '.join(get_args(kind))}, not `{value}`")
     try:
         if kind is int and (text or (isinstance(value, int) and not isinstance(value, bool))):
             return int(str(value))
@@ -183,13 +256,29 @@ def _convert(value: object, kind: Any, path: str, source: str) -> object:
 def _check(settings: Settings) -> None:
     if not 0 <= settings.server.port <= 65535:
         raise SettingsError(f"`server.port` must be from 0 to 65535, not {settings.server.port}")
-    url = settings.upstream.url
-    if url is not None and not url.startswith(("http://", "https://")):
-        raise SettingsError(f"`upstream.url` must begin with http:// or https://, not `{url}`")
+    if not 1 <= settings.smtp.port <= 65535:
+        raise SettingsError(f"`smtp.port` must be from 1 to 65535, not {settings.smtp.port}")
+    for key, url in {"upstream.url": settings.upstream.url, "console.url": settings.console.url}.items():
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise SettingsError(f"`{key}` must begin with http:// or https://, not `{url}`")
+    sender = settings.smtp.sender
+    if sender is not None and not _is_sender(sender):
+        raise SettingsError(f"`smtp.from` must be one mail address such as so8t@example.org, not `{sender}`")
     directory = settings.policy.directory
     if directory is not None and not directory.is_dir():
         raise SettingsError(f"`policy.directory` is not a directory: {directory}")
     positive = {"safety.timeout_s": settings.safety.timeout_s, "policy.poll_s": settings.policy.poll_s}
+    positive |= {f"escalation.{name}": value for name, value in asdict(settings.escalation).items()}
     for key, value in positive.items():
         if value <= 0:
             raise SettingsError(f"`{key}` must be more than 0, not {value}")
+
+
+def _is_sender(text: str) -> bool:
+    message = EmailMessage()
+    try:
+        message["From"] = text
+    except ValueError:
+        return False
+    header = message["From"]
+    return not header.defects and len(header.addresses) == 1 and bool(header.addresses[0].domain)

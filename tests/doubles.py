@@ -11,11 +11,15 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from gateway.decision import Decision, Reason
-from gateway.enforcement import Language, Manners, Shape
+from gateway.enforcement import Manners, Shape
 from gateway.errors import JudgeUnavailable
+from gateway.escalation.case import Handling
+from gateway.holding import Patience
 from gateway.http.protocol import protocol
 from gateway.parts import Conversation, Message
+from gateway.ports import Decided
 from gateway.principal import Principal
+from gateway.texts import Language
 from gateway.verdict import Label, Reading, Scores, Stage, Thresholds, Verdict
 from tests.upstream_double import UpstreamDouble, script
 
@@ -131,6 +135,21 @@ class LabelRules:
     shape: Shape = "content_filter"
     language: Language = "en"
     enforced: bool = True
+    hold: Patience = field(default_factory=lambda: Patience(hold_s=0.05, stream_hold_s=0.05))
+    terms: Handling = field(default_factory=lambda: Handling("review"))
+    revised: str = "1" * 64
+
+    def patience(self, organization: str) -> Patience:
+        """Return how long a client is held."""
+        return self.hold
+
+    def revision(self, organization: str) -> str:
+        """Return the revision in force."""
+        return self.revised
+
+    def handling(self, organization: str, decision: Decision) -> Handling:
+        """Return how a case is handled."""
+        return self.terms
 
     def manners(self, organization: str) -> Manners:
         """Return how stops are told."""
@@ -138,13 +157,15 @@ class LabelRules:
 
     def decide(
         self, principal: Principal, stage: Stage, conversation: Conversation, verdict: Verdict, decision_id: str
-    ) -> Decision:
+    ) -> Decided:
         """Return the label as the effect; what is unjudged escalates."""
         effect = Label.ESCALATE if verdict.unjudged and verdict.label is Label.ALLOW else verdict.label
         reasons = (Reason("unjudged" if verdict.unjudged else "model", effect),)
         organization = principal.organization
-        return Decision(
-            decision_id, effect, verdict.domain, None, reasons, organization, "1" * 64, enforced=self.enforced
+        return Decided(
+            Decision(
+                decision_id, effect, verdict.domain, None, reasons, organization, self.revised, enforced=self.enforced
+            )
         )
 
 
@@ -164,6 +185,7 @@ class MemoryTrail:
         payloads: Mapping[str, bytes],
         *,
         subject: str | None = None,
+        inputs: Mapping[str, Any] | None = None,
     ) -> None:
         """Keep the entry."""
         await asyncio.sleep(0)

@@ -1,13 +1,26 @@
-"""A real OpenAI-compatible server on a loopback port, scripted by what it is asked."""
+"""A real model server on a loopback port, scripted by what it is asked."""
 
 import asyncio
 import threading
-from typing import Any, Self
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Self
 
 import orjson
 from aiohttp import web
 
 from gateway.verdict import Label
+from tests.upstream_shapes import (
+    asked,
+    completion,
+    completion_events,
+    embeddings,
+    message,
+    message_events,
+    response,
+    response_events,
+)
 
 SCRIPT = "script:"
 """A user message that begins so tells the upstream double what to do; the rest is JSON."""
@@ -32,6 +45,7 @@ class UpstreamDouble:
         self.port = port
         self.requests: list[dict[str, Any]] = []
         self.bodies: list[bytes] = []
+        self.paths: list[str] = []
         self.headers: list[dict[str, str]] = []
         self.aborted = 0
         self.scripts: dict[str, dict[str, Any]] = {}
@@ -57,7 +71,8 @@ class UpstreamDouble:
 
     async def _start(self) -> None:
         app = web.Application(client_max_size=16 * 1024 * 1024)
-        app.router.add_post("/v1/chat/completions", self._chat)
+        for path, shape in SHAPES.items():
+            app.router.add_post(f"/v1{path}", partial(self._answer, shape))
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/v1/moved/models", self._moved)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
@@ -73,11 +88,12 @@ class UpstreamDouble:
     async def _moved(self, request: web.Request) -> web.Response:
         raise web.HTTPFound("/v1/models")
 
-    async def _chat(self, request: web.Request) -> web.StreamResponse:
+    async def _answer(self, shape: "Shape", request: web.Request) -> web.StreamResponse:
         data = await request.read()
         body = orjson.loads(data)
         self.bodies.append(data)
         self.requests.append(body)
+        self.paths.append(request.path)
         self.headers.append(dict(request.headers))
         steps = _steps(body, self.scripts)
         try:
@@ -88,30 +104,32 @@ class UpstreamDouble:
             if "raw" in steps:
                 return web.Response(body=steps["raw"].encode(), content_type="application/json")
             if body.get("stream") and not steps.get("no_stream"):
-                return await self._stream(request, body, steps)
+                return await self._stream(request, shape, shape.events(body, steps), steps)
             await asyncio.sleep(steps.get("delay", 0))
-            return web.json_response(_completion(body, steps))
+            return web.json_response(shape.whole(body, steps))
         except (asyncio.CancelledError, ConnectionResetError):
             self.aborted += 1
             raise
 
-    async def _stream(self, request: web.Request, body: dict[str, Any], steps: dict[str, Any]) -> web.StreamResponse:
+    async def _stream(
+        self, request: web.Request, shape: "Shape", events: list[dict[str, Any]], steps: dict[str, Any]
+    ) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
-        for number, chunk in enumerate(_chunks(body, steps)):
+        for number, chunk in enumerate(events):
             if number == steps.get("cut"):
                 assert request.transport is not None
                 request.transport.abort()
                 return response
-            await response.write(b"data: " + orjson.dumps(chunk) + b"\n\n")
+            name = b"event: " + chunk["type"].encode() + b"\n" if "type" in chunk else b""
+            await response.write(name + b"data: " + orjson.dumps(chunk) + b"\n\n")
             await asyncio.sleep(steps.get("delay", 0))
-        await response.write(b"data: [DONE]\n\n")
+        await response.write(shape.end)
         return response
 
 
 def _steps(body: dict[str, Any], scripts: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    texts = [message["content"] for message in body["messages"] if message["role"] == "user"]
-    last = texts[-1] if texts and isinstance(texts[-1], str) else ""
+    last = asked(body)
     if last in scripts:
         return scripts[last]
     if last.startswith(SCRIPT):
@@ -156,3 +174,22 @@ def _chunks(body: dict[str, Any], steps: dict[str, Any]) -> list[dict[str, Any]]
             chunks.append(chunk({"tool_calls": [{"index": index, "function": {"arguments": part}}]}))
     chunks.append(chunk({}, "tool_calls" if steps.get("tools") else "stop"))
     return chunks
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a route answers, whole or as the events of a stream and its end."""
+
+    whole: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
+    events: Callable[[dict[str, Any], dict[str, Any]], list[dict[str, Any]]]
+    end: bytes = b""
+
+
+DONE: Final = b"data: [DONE]\n\n"
+SHAPES: Final[Mapping[str, Shape]] = {
+    "/chat/completions": Shape(_completion, _chunks, DONE),
+    "/responses": Shape(response, response_events),
+    "/messages": Shape(message, message_events),
+    "/completions": Shape(completion, completion_events, DONE),
+    "/embeddings": Shape(embeddings, lambda _body, _steps: []),
+}

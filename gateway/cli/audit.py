@@ -20,6 +20,7 @@ from audit.publish import origin_of
 from audit.tiles import CHECKPOINT
 from audit.vault import Opened
 from audit.verify import verify_log
+from gateway.cli.audit_story import tell_case
 from gateway.cli.audit_tables import Record, payload_json, print_record, print_reports, print_table, report_json
 from gateway.errors import SettingsError
 from gateway.store.directory import DataDirectory, locate
@@ -82,16 +83,23 @@ def show(
     entry: Annotated[str | None, typer.Argument(help="Id of an entry, a decision or a request")] = None,
     data_dir: DataDir = None,
     org: Organization = None,
+    case: Annotated[str | None, typer.Option("--case", help="Tell the whole story of a case, in order")] = None,
     json: Json = False,
     payload: Annotated[bool, typer.Option("--payload", help="Also open the vault: what the entry is about")] = False,
     limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="How many of the latest entries")] = 20,
 ) -> None:
-    """Show the latest entries, or everything recorded under an id."""
+    """Show the latest entries, everything recorded under an id, or the whole story of a case."""
+    if case is not None and entry is not None:
+        raise typer.BadParameter("an id and --case cannot be used together", param_hint="--case")
     directory = _directory(data_dir)
     with _failing(), _database(directory) as conn:
         if conn is None:
             raise ProofError(f"{directory.database} does not exist")
-        if entry is not None:
+        if case is not None:
+            found = tell_case(conn, case, org)
+            if not found:
+                raise ProofError(f"no entry tells of a case {case}")
+        elif entry is not None:
             found = find_entries(conn, entry, org)
             if not found:
                 raise ProofError(f"no entry has the id {entry}")
@@ -109,7 +117,7 @@ def show(
             if "payloads" in record:
                 record["payloads"] = {name: payload_json(each) for name, each in record["payloads"].items()}
         typer.echo(orjson.dumps(records, option=orjson.OPT_INDENT_2).decode())
-    elif entry is None and not payload:
+    elif entry is None and not payload:  # a list or a story
         print_table(records)
     else:
         for record in records:

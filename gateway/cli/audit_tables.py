@@ -98,6 +98,17 @@ def _summary(entry: Record) -> str:
             return f"{entry['outcome']} ({status})" if status else str(entry["outcome"])
         case "erasure":
             return f"{len(entry['entries'])} entries, {entry['ground']}"
+        case "case":
+            return f"{entry['before']} → {entry['status']} {entry.get('reason') or ''}".strip()
+        case "case_opened":
+            return f"{entry['stage']} {entry.get('domain') or ''} {entry.get('route_to') or ''}".strip()
+        case "case_ruled" | "ruling_refused":
+            told = entry.get("ground") or entry.get("lesson") or ""
+            return f"{entry['kind']} ({entry['auth']}) {told}".strip()
+        case "delivered" | "delivery_dead":
+            return f"{entry['channel']} {entry['kind']} {entry.get('error') or ''}".strip()
+        case "sign_in_failed":
+            return str(entry["ground"])
         case _:
             return str(entry.get("key") or entry.get("policy") or entry.get("version") or "")
 

@@ -121,8 +121,7 @@ def _line(raw: bytes) -> Line:
             return Line(identity, Conversation((Message("user", row["text"], "/text"),)))
         if "messages" not in row:
             return Line(identity, None, "neither `messages` nor `text` is there")
-        known = (*fields.PARSED, *fields.JUDGED_AS_TEXT, *fields.WITHOUT_MEANING, *fields.UNJUDGEABLE)
-        body = {"model": "none"} | {name: row[name] for name in known if row.get(name) is not None}
+        body = {"model": "none"} | {name: row[name] for name in fields.CHAT.names if row.get(name) is not None}
         return Line(identity, parse_request(dumps(body)).conversation)
     except StrictJsonError as error:
         return Line(identity, None, error.message)

@@ -1,7 +1,5 @@
 """``so8t keys``: make, list and revoke the keys of callers, on a running gateway or on its data directory."""
 
-import http.client
-import socket
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,15 +9,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gateway.errors import AuditUnavailable, GatewayError
+from gateway.cli.control import ask
+from gateway.errors import GatewayError
 from gateway.store.directory import DataDirectory, locate
 from gateway.store.engine import open_reader
 from gateway.store.keys import KeyInfo, list_keys
 from gateway.store.lock import DirectoryInUse
 from gateway.store.records import os_user
 from gateway.store.store import Store
-
-TIMEOUT_S = 30.0
 
 app = typer.Typer(no_args_is_help=True, help="Create, list and revoke keys.")
 
@@ -102,40 +99,9 @@ def _command(directory: DataDirectory, command: dict[str, str]) -> dict[str, Any
         try:
             store = Store(directory)
         except DirectoryInUse:
-            return _ask(directory, body)
+            return ask(directory, "/control/keys", body)
         with store:
             return store.command(body)
     except GatewayError as error:
         typer.echo(f"so8t: {error}", err=True)
         raise typer.Exit(1) from None
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=TIMEOUT_S)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the socket."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
-def _ask(directory: DataDirectory, body: dict[str, str]) -> dict[str, Any]:
-    connection = _UnixConnection(directory.socket)
-    try:
-        connection.request("POST", "/control/keys", orjson.dumps(body), {"content-type": "application/json"})
-        response = connection.getresponse()
-        answer = orjson.loads(response.read())
-    except (OSError, http.client.HTTPException, orjson.JSONDecodeError) as error:
-        raise AuditUnavailable(f"the running gateway does not answer on {directory.socket}: {error}") from None
-    finally:
-        connection.close()
-    if response.status != 200 or not isinstance(answer, dict):
-        told = answer.get("error") if isinstance(answer, dict) else None
-        message = told.get("message") if isinstance(told, dict) else f"status {response.status}"
-        raise AuditUnavailable(f"the running gateway refused: {message}")
-    return answer

@@ -22,7 +22,9 @@ COMMANDS: Final = {
     "check": Entry("gateway.cli.judge", "check", "Judge one text."),
     "judge": Entry("gateway.cli.judge", "judge", "Judge a file of chat bodies or texts, one a line."),
     "policy": Entry("gateway.cli.policy", "app", "Check, test and explain policies."),
+    "cases": Entry("gateway.cli.cases", "app", "See and decide what waits for a person."),
     "keys": Entry("gateway.cli.keys", "app", "Create, list and revoke keys."),
+    "users": Entry("gateway.cli.users", "app", "Add, list and disable the people who decide."),
     "audit": Entry("gateway.cli.audit", "app", "Verify, show, prove and export the audit log."),
 }
 

@@ -1,5 +1,6 @@
 """``so8t serve``."""
 
+import asyncio
 import signal
 import socket
 import threading
@@ -76,6 +77,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._gateway = gateway
         self.refused: GatewayError | None = None
+        self._reloads: set[asyncio.Future[tuple[str, ...]]] = set()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Run until told to stop."""
@@ -96,11 +98,25 @@ class _Server(uvicorn.Server):
             yield
             return
         before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
         try:
             yield
         finally:
+            loop.remove_signal_handler(signal.SIGHUP)
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _reload(self) -> None:
+        """Take the policy files into force, at once and in the background."""
+        task = asyncio.ensure_future(self._gateway.reload_policies("signal"))
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Send away who waits for people to decide, then wait for the connections to end."""
+        self._gateway.dismiss()
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then say so."""

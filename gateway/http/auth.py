@@ -1,4 +1,4 @@
-"""Who calls: a bearer key, or nobody's key on a machine that only its owner can reach."""
+"""Who calls: a key, as a bearer token or in ``x-api-key``, or nobody's key where only the machine's owner can."""
 
 from ipaddress import ip_address
 from typing import Final, Protocol
@@ -45,14 +45,24 @@ class Authenticator:
         if self._loopback and self._keys.empty():
             _check_local(scope)
             return LOOPBACK
-        scheme, _, secret = (header(scope, b"authorization") or "").partition(" ")
-        secret = secret.strip()
-        if scheme.lower() != "bearer" or not secret:
-            raise AuthenticationError("no key: send `Authorization: Bearer <key>`; `so8t keys create` makes one")
-        principal = await self._keys.find(secret)
+        secrets = _secrets(scope)
+        if not secrets:
+            raise AuthenticationError(
+                "no key: send `Authorization: Bearer <key>` or `x-api-key: <key>`; `so8t keys create` makes one"
+            )
+        if len(secrets) > 1:
+            raise AuthenticationError("`Authorization` and `x-api-key` hold different keys: send one of both")
+        principal = await self._keys.find(secrets.pop())
         if principal is None:
             raise AuthenticationError("the key is unknown or revoked")
         return principal
+
+
+def _secrets(scope: Scope) -> set[str]:
+    """Return the keys that were sent."""
+    scheme, _, bearer = (header(scope, b"authorization") or "").partition(" ")
+    sent = (bearer if scheme.lower() == "bearer" else "", header(scope, b"x-api-key") or "")
+    return {secret.strip() for secret in sent} - {""}
 
 
 def _check_local(scope: Scope) -> None:

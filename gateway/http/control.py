@@ -6,8 +6,9 @@ Only the owner of the data directory can open it, and it is not reachable over a
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
@@ -18,26 +19,39 @@ from gateway.store.keys import KeyInfo
 from gateway.telemetry import logger
 from gateway.wire.strict import StrictJsonError, loads
 
+MAX_BODY: Final = 1024 * 1024
+
+
+Command = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
+"""Does what a JSON object asks for and returns the answer; GatewayError when it is wrong or refused."""
+
 
 class Control:
     """Serves the Unix socket ``path`` from ``start`` to ``close``.
 
-    ``command`` creates or revokes a key; ``listed`` returns every key without its secret.
+    ``command`` creates or revokes a key; ``listed`` returns every key without its secret. ``users`` and ``cases`` do
+    what is posted to ``/control/users`` and ``/control/cases``.
     """
 
     def __init__(
         self,
         path: Path,
-        command: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]],
+        command: Command,
         listed: Callable[[], list[KeyInfo]],
+        *,
+        users: Command | None = None,
+        cases: Command | None = None,
     ) -> None:
         self._path = path
         self._command_keys = command
         self._listed = listed
-        app = web.Application(client_max_size=64 * 1024)
+        app = web.Application(client_max_size=MAX_BODY)
         app.router.add_get("/control/keys", self._list)
         app.router.add_post("/control/keys", self._command)
         app.router.add_post("/control/keys/revoke", self._revoke)
+        for noun, given in (("users", users), ("cases", cases)):
+            if given is not None:
+                app.router.add_post(f"/control/{noun}", partial(self._run, given))
         self._runner = web.AppRunner(app, access_log=None)
 
     async def start(self) -> None:
@@ -59,17 +73,17 @@ class Control:
         return _answer({"keys": [asdict(key) for key in self._listed()]})
 
     async def _command(self, request: web.Request) -> web.Response:
-        return await self._do(request, {})
+        return await self._run(self._command_keys, request)
 
     async def _revoke(self, request: web.Request) -> web.Response:
-        return await self._do(request, {"action": "revoke"})
+        return await self._run(lambda body: self._command_keys(dict(body) | {"action": "revoke"}), request)
 
-    async def _do(self, request: web.Request, given: dict[str, str]) -> web.Response:
+    async def _run(self, command: Command, request: web.Request) -> web.Response:
         try:
             body = loads(await request.read())
             if not isinstance(body, dict):
                 raise RequestError("a command is a JSON object")
-            return _answer(await self._command_keys(body | given))
+            return _answer(await command(body))
         except StrictJsonError as error:
             return _refusal(RequestError(error.message))
         except GatewayError as error:

@@ -69,10 +69,11 @@ async def send_answer(answer: Answer, send: Send) -> None:
         await send({"type": "http.response.body", "body": answer.body})
         return
     headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     async with aclosing(answer.body) as body:
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         async for piece in body:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            if piece:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
 
 

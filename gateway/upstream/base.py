@@ -9,7 +9,10 @@ from gateway.parts import Conversation
 
 @dataclass(frozen=True, slots=True)
 class Outbound:
-    """An allowed request on its way: our encoding of it, and what a built-in model needs to answer it."""
+    """An allowed request on its way: our encoding of it, and what a built-in model needs to answer it.
+
+    ``path`` is below the upstream's base URL; ``version`` of the API is told where the path's format has one.
+    """
 
     body: bytes
     stream: bool
@@ -18,6 +21,8 @@ class Outbound:
     choices: int = 1
     max_tokens: int | None = None
     include_usage: bool = False
+    path: str = "/chat/completions"
+    version: str | None = None
 
 
 class Inbound(Protocol):

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server over HTTP: one pooled session, the gateway's own key, no redirects, no client headers."""
+"""A model server over HTTP: one pooled session, the gateway's own key, no redirects, no client headers."""
 
 from collections.abc import AsyncIterator
 from typing import Final
@@ -9,7 +9,9 @@ from gateway.errors import UpstreamError
 from gateway.upstream.base import Inbound, Outbound
 
 MAX_REPLY: Final = 16 * 1024 * 1024
-_PIECE: Final = 65536
+MESSAGES: Final = "/messages"
+"""The one path whose servers want the key and the API's version in headers of their own."""
+VERSION: Final = "2023-06-01"
 
 
 class HttpInbound:
@@ -48,15 +50,16 @@ class HttpInbound:
 
 
 class HttpUpstream:
-    """``url`` is the base, such as ``https://api.openai.com/v1``; ``key`` goes out as a bearer token when given."""
+    """``url`` is the base, such as ``https://api.openai.com/v1``.
+
+    ``key`` goes out as a bearer token when given, and as ``x-api-key`` where the Messages API is called.
+    """
 
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
     def __init__(self, url: str, key: str | None, *, connect_timeout_s: float, read_timeout_s: float) -> None:
         self._url = url.rstrip("/")
-        self._headers = {"content-type": "application/json"}
-        if key:
-            self._headers["authorization"] = f"Bearer {key}"
+        self._key = key
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout_s, sock_read=read_timeout_s)
         self._session: aiohttp.ClientSession | None = None
 
@@ -65,17 +68,29 @@ class HttpUpstream:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
                 timeout=self._timeout,
-                headers=self._headers,
+                headers={"content-type": "application/json"},
                 auto_decompress=True,
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
 
-    async def _start(self, method: str, path: str, body: bytes | None) -> HttpInbound:
+    def _headers(self, path: str, version: str | None) -> dict[str, str]:
+        if path == MESSAGES:
+            return {"anthropic-version": version or VERSION} | ({"x-api-key": self._key} if self._key else {})
+        return {"authorization": f"Bearer {self._key}"} if self._key else {}
+
+    async def _start(self, method: str, path: str, body: bytes | None, version: str | None = None) -> HttpInbound:
+        headers = self._headers(path, version)
         try:
-            response = await self._open().request(method, self._url + path, data=body, allow_redirects=False)
+            response = await self._open().request(
+                method, self._url + path, data=body, headers=headers, allow_redirects=False
+            )
+        except aiohttp.ConnectionTimeoutError:
+            raise UpstreamError("timeout", "the upstream did not answer in time", sent=False) from None
         except TimeoutError:
             raise UpstreamError("timeout", "the upstream did not answer in time") from None
+        except aiohttp.ClientConnectorError:
+            raise UpstreamError("unreachable", "the upstream cannot be reached", sent=False) from None
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
             raise UpstreamError("unreachable", "the upstream cannot be reached") from None
         except aiohttp.ClientError as error:
@@ -89,8 +104,8 @@ class HttpUpstream:
         return inbound
 
     async def send(self, outbound: Outbound) -> Inbound:
-        """POST the body to ``/chat/completions``."""
-        return await self._start("POST", "/chat/completions", outbound.body)
+        """POST the body to its path."""
+        return await self._start("POST", outbound.path, outbound.body, outbound.version)
 
     async def models(self) -> Inbound:
         """GET ``/models``."""

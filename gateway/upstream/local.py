@@ -56,7 +56,13 @@ class LocalUpstream:
         self._name = name
 
     async def send(self, outbound: Outbound) -> Inbound:
-        """Start a reply of the Task head."""
+        """Start a reply of the Task head, to a chat and to nothing else."""
+        if outbound.path != "/chat/completions":
+            raise NotFoundError(
+                f"the built-in Task head does not serve `{outbound.path}`: call `/chat/completions`, or name an "
+                "upstream that serves it",
+                code="route_not_served",
+            )
         if outbound.model != self._name:
             raise NotFoundError(
                 f"the model `{outbound.model}` does not exist here: use `{self._name}`, the built-in Task head, "

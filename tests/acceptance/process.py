@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,7 +21,7 @@ SO8T = (sys.executable, "-m", "gateway.cli")
 
 def so8t(*arguments: str, check: bool = True) -> str:
     """Run a command and return what it printed."""
-    done = subprocess.run([*SO8T, *arguments], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([*SO8T, *arguments], capture_output=True, text=True, timeout=300, check=False)
     if check and done.returncode != 0:
         raise AssertionError(f"so8t {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done.stdout
@@ -29,8 +30,9 @@ def so8t(*arguments: str, check: bool = True) -> str:
 class GatewayProcess:
     """``so8t serve`` on a free port. It can be killed and started again on the same directory."""
 
-    def __init__(self, data_dir: Path, *flags: str) -> None:
+    def __init__(self, data_dir: Path, *flags: str, environment: Mapping[str, str] | None = None) -> None:
         self.data_dir = data_dir
+        self._environment = environment or {}
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._flags = ("--port", str(self.port), "--data-dir", str(data_dir), *flags)
@@ -38,12 +40,13 @@ class GatewayProcess:
 
     def start(self) -> Self:
         """Start it and wait until it is ready."""
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("SO8T_")}
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("SO8T_")}
+        environment = inherited | dict(self._environment)
         with self.log.open("ab") as log:
             self.child = subprocess.Popen(
                 [*SO8T, "serve", *self._flags], stdout=log, stderr=log, env=environment, start_new_session=True
             )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while True:
             assert self.child.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()

@@ -144,7 +144,7 @@ def test_a_changed_policy_comes_into_force_with_its_entry(gateway: Served, setti
     assert chat(gateway.url, "REFUSE", key).status_code == 200
     file.write_text(POLICY + "refusal: {shape: error}\n")
     until(lambda: chat(gateway.url, "REFUSE", key).status_code == 400)
-    assert [entry["policy"] for entry in entries(settings, "acme") if entry["ev"] == "policy_loaded"] == ["acme"]
+    until(lambda: [each["policy"] for each in entries(settings, "acme") if each["ev"] == "policy_loaded"] == ["acme"])
 
 
 def test_the_real_client_streams(gateway: Served) -> None:
@@ -154,7 +154,7 @@ def test_the_real_client_streams(gateway: Served) -> None:
     refused = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "REFUSE"}], stream=True)
     assert list(refused)[-1].choices[0].finish_reason == "content_filter"
     stopped = client.chat.completions.create(
-        model="m", messages=[{"role": "user", "content": script(tools=[["send", "ESCALATE"]])}], tools=[TOOL]
+        model="m", messages=[{"role": "user", "content": script(tools=[["send", "REFUSE"]])}], tools=[TOOL]
     )
     assert stopped.choices[0].finish_reason == "content_filter"
     assert stopped.choices[0].message.tool_calls is None

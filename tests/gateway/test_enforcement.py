@@ -11,20 +11,24 @@ from gateway.enforcement import (
     Answer,
     Heading,
     Manners,
-    decision_headers,
     failure,
     failure_answer,
-    stop,
     stops,
+    substitute,
     upstream_error,
 )
-from gateway.verdict import Label
+from gateway.told import decision_headers, tell_stop
+from gateway.verdict import Label, Stage
 from gateway.wire.sse import EventParser
 
 
 def decision(effect: Label = Label.REFUSE, *, message: str | None = None, enforced: bool = True) -> Decision:
     reasons = (Reason("model", effect),)
     return Decision("d-1", effect, "medical", None, reasons, "acme", "a" * 64, message=message, enforced=enforced)
+
+
+def stop(decision: Decision, stage: Stage, manners: Manners, heading: Heading) -> Answer:
+    return substitute(tell_stop(decision, stage, manners.language), manners, heading)
 
 
 async def events(answer: Answer) -> list[Any]:
@@ -77,10 +81,10 @@ def test_a_policy_may_prefer_an_error(stream: bool) -> None:
     assert (b"x-should-retry", b"false") in answer.headers
 
 
-def test_escalation_says_who_must_decide_and_that_this_version_cannot_ask() -> None:
+def test_too_many_cases_are_told_as_that() -> None:
     text = body(stop(decision(Label.ESCALATE), "request", Manners(), Heading("m", False)))["choices"][0]["message"]
     assert "human's decision" in text["content"]
-    assert "cannot yet collect" in text["content"]
+    assert "Too many cases" in text["content"]
 
 
 def test_texts_follow_the_language() -> None:
@@ -115,6 +119,17 @@ CASES: list[tuple[Exception, int, str, tuple[tuple[bytes, bytes], ...]]] = [
     ),
     (errors.JudgeUnavailable("failed", "x"), 503, "judge_unavailable", ((b"x-should-retry", b"false"),)),
     (errors.UpstreamError("unreachable", "x"), 502, "upstream_unreachable", ()),
+    (errors.UpstreamError("interrupted", "x"), 502, "upstream_interrupted", ()),
+    (errors.CaseNotFound("x"), 404, "case_not_found", ()),
+    (errors.RulingError("x"), 400, "invalid_ruling", ()),
+    (errors.NotReviewerError("owner", "x"), 403, "not_reviewer", ()),
+    (errors.UnmetObligation("x", param="/stream"), 400, "obligation_unmet", ()),
+    (errors.CaseGone("x"), 410, "case_gone", ()),
+    (errors.CaseStateError("denied", "x"), 409, "case_state", ((b"x-should-retry", b"false"),)),
+    (errors.DeliveryError("x"), 500, "internal_error", ()),
+    (errors.DeliveryPostponed("timeout"), 500, "internal_error", ()),
+    (errors.DeliveryRefused("x"), 500, "internal_error", ()),
+    (errors.TooManyCases("d-1", 1), 429, "too_many_cases", ((b"x-should-retry", b"false"),)),
     (errors.AuditUnavailable("x"), 503, "audit_unavailable", ((b"x-should-retry", b"false"),)),
     (errors.PolicyError(("f:1:1: secret path",)), 500, "internal_error", ()),
     (errors.ReleaseError("secret path"), 500, "internal_error", ()),

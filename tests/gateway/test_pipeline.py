@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -10,9 +11,12 @@ import pytest
 
 from gateway.enforcement import Answer
 from gateway.errors import AuditUnavailable, JudgeUnavailable, NotFoundError
+from gateway.escalation.cases import Cases
 from gateway.pipeline import Pipeline
 from gateway.ports import Call
 from gateway.principal import Principal
+from gateway.store.directory import DataDirectory
+from gateway.store.store import Store
 from gateway.upstream.http import HttpUpstream
 from gateway.upstream.local import LocalUpstream
 from gateway.wire.chat import parse_request
@@ -28,13 +32,15 @@ class Spine:
     """A pipeline and everything around it."""
 
     double: UpstreamDouble
+    store: Store
     judge: ScriptedSafetyModel = field(default_factory=ScriptedSafetyModel)
     rules: LabelRules = field(default_factory=LabelRules)
     trail: MemoryTrail = field(default_factory=MemoryTrail)
 
     def __post_init__(self) -> None:
         self.upstream = HttpUpstream(self.double.url, None, connect_timeout_s=2, read_timeout_s=2)
-        self.pipeline = Pipeline(self.judge, self.rules, self.trail, self.upstream, judge_timeout_s=0.5)
+        self.cases = Cases(self.store.reader, self.store.writer, self.store.trail)
+        self.pipeline = Pipeline(self.judge, self.rules, self.trail, self.cases, self.upstream, judge_timeout_s=0.5)
 
     async def ask(self, text: str, **fields: object) -> Answer:
         body = {"model": "m", "messages": [{"role": "user", "content": text}]} | fields
@@ -57,11 +63,13 @@ def double() -> Iterator[UpstreamDouble]:
 
 
 @pytest.fixture
-async def spine(double: UpstreamDouble) -> AsyncIterator[Spine]:
-    made = Spine(double)
+async def spine(double: UpstreamDouble, tmp_path: Path) -> AsyncIterator[Spine]:
+    store = await asyncio.to_thread(Store, DataDirectory(tmp_path / "var"))
+    made = Spine(double, store)
     yield made
     await made.pipeline.drain()
     await made.upstream.close()
+    await asyncio.to_thread(store.close)
 
 
 def body(answer: Answer) -> Any:
@@ -89,17 +97,14 @@ async def test_allowed_passes_unchanged_and_is_recorded(spine: Spine, double: Up
     assert spine.trail.entries[0][3]["request"] == double.bodies[0]
 
 
-@pytest.mark.parametrize(("word", "outcome"), [("REFUSE", "refused"), ("ESCALATE", "escalated")])
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_stopped_request_reaches_nobody(
-    spine: Spine, double: UpstreamDouble, word: str, outcome: str, stream: bool
-) -> None:
-    answer = await spine.ask(f"{word} this", stream=stream)
+async def test_a_refused_request_reaches_nobody(spine: Spine, double: UpstreamDouble, stream: bool) -> None:
+    answer = await spine.ask("REFUSE this", stream=stream)
     found = (await events(answer))[-2] if stream else body(answer)
     assert found["choices"][0]["finish_reason"] == "content_filter"
-    assert found["governance"]["decision"] == word.lower()
+    assert found["governance"]["decision"] == "refuse"
     assert double.requests == []
-    assert await spine.outcome() == ([word], outcome, None)
+    assert await spine.outcome() == (["REFUSE"], "refused", None)
 
 
 async def test_monitoring_forwards_what_it_would_stop(spine: Spine) -> None:
@@ -123,17 +128,14 @@ async def test_a_proposed_action_is_judged_as_the_last_message(spine: Spine) -> 
     assert spine.trail.entries[1][3]["response"] == answer.body
 
 
-@pytest.mark.parametrize("word", ["REFUSE", "ESCALATE"])
-async def test_a_stopped_action_is_not_released(spine: Spine, word: str) -> None:
-    asked = script(tools=[["send", '{"to":"x"}'], ["send", f'{{"to":"{word}"}}']])
+async def test_a_refused_action_is_not_released(spine: Spine) -> None:
+    asked = script(tools=[["send", '{"to":"x"}'], ["send", '{"to":"REFUSE"}']])
     answer = await spine.ask(asked, tools=[TOOL])
     reply = body(answer)
     assert reply["id"] == "chatcmpl-double"
     assert "tool_calls" not in reply["choices"][0]["message"]
-    assert reply["governance"]["decision"] == word.lower()
-    effects, outcome, status = await spine.outcome()
-    assert (effects, status) == (["ALLOW", word], 200)
-    assert outcome in ("refused", "escalated")
+    assert reply["governance"]["decision"] == "refuse"
+    assert await spine.outcome() == (["ALLOW", "REFUSE"], "refused", 200)
 
 
 async def test_every_choice_counts(spine: Spine) -> None:
@@ -145,7 +147,7 @@ async def test_every_choice_counts(spine: Spine) -> None:
 
 async def test_arguments_that_two_parsers_read_differently_are_not_released(spine: Spine) -> None:
     answer = await spine.ask(script(tools=[["send", '{"to":"a","to":"b"}']]), tools=[TOOL])
-    assert body(answer)["governance"]["decision"] == "escalate"
+    assert (answer.status, body(answer)["error"]["governance"]["decision"]) == (409, "escalate")
 
 
 async def test_a_stream_passes_text_and_is_recorded_at_its_end(spine: Spine) -> None:
@@ -304,7 +306,7 @@ async def test_a_client_that_leaves_while_waiting_aborts_the_upstream(spine: Spi
 
 async def test_the_task_head_answers_through_the_same_line(spine: Spine) -> None:
     local = LocalUpstream(spine.judge, "scripted")
-    pipeline = Pipeline(spine.judge, spine.rules, spine.trail, local, judge_timeout_s=1)
+    pipeline = Pipeline(spine.judge, spine.rules, spine.trail, spine.cases, local, judge_timeout_s=1)
     request = parse_request(b'{"model":"scripted","messages":[{"role":"user","content":"hi"}],"stream":true}')
     found = await events(await pipeline.govern(Call(PRINCIPAL, request, "/v1/chat/completions")))
     assert "".join(event["choices"][0]["delta"].get("content", "") for event in found[:-1]) == "Hello from here"

@@ -49,6 +49,15 @@ def test_file_then_environment_then_flags(tmp_path: Path) -> None:
         ("upstream: {url: ftp://x}", {}, "http:// or https://"),
         ("policy: {directory: nowhere}", {}, "not a directory"),
         ("safety: {timeout_s: 0}", {}, "more than 0"),
+        ("smtp: {sender: a@b.c}", {}, "unknown key `smtp.sender`; known in `smtp`: host, port, from"),
+        ("smtp: {password: secret}", {}, "unknown key `smtp.password`.*password_env"),
+        ("smtp: {from: nobody}", {}, "`smtp.from` must be one mail address"),
+        ("smtp: {from: 'a@b.c, d@e.f'}", {}, "`smtp.from` must be one mail address"),
+        ('smtp: {from: "a@b.c\nBcc: d@e.f"}', {}, "`smtp.from` must be one mail address"),
+        ("smtp: {starttls: perhaps}", {}, "`smtp.starttls` must be one of auto, always, never, not `perhaps`"),
+        ("smtp: {port: 0}", {}, "`smtp.port` must be from 1 to 65535"),
+        ("console: {url: so8t.example.org}", {}, "`console.url` must begin with http:// or https://"),
+        ("escalation: {waiters: 0}", {}, "`escalation.waiters` must be more than 0"),
         ("a: b: c", {}, "so8t.yaml"),
         ("", {"SO8T_SERVER_PROT": "1"}, "SO8T_SERVER_PROT: unknown key"),
         ("", {"SO8T_NONSENSE": "1"}, "SO8T_NONSENSE: unknown section"),
@@ -77,3 +86,25 @@ def test_a_named_file_must_exist(tmp_path: Path) -> None:
 )
 def test_only_loopback_addresses_are_loopback(host: str, loopback: bool) -> None:
     assert load_settings(environment={"SO8T_SERVER_HOST": host}).server.loopback is loopback
+
+
+def test_the_mail_server_is_set_under_the_names_that_are_documented(tmp_path: Path) -> None:
+    (tmp_path / "so8t.yaml").write_text(
+        "smtp: {host: mail.example.org, from: SO8T <so8t@example.org>, starttls: true, username: so8t}\n"
+        "console: {url: https://so8t.example.org}\nescalation: {waiters: 5, replay_s: 30}\n"
+    )
+    environment = {"SO8T_SMTP_PORT": "465", "SMTP_PASSWORD": "secret"}
+    settings = load_settings(environment=environment)
+    smtp = settings.smtp
+    assert (smtp.host, smtp.port, smtp.sender) == ("mail.example.org", 465, "SO8T <so8t@example.org>")
+    assert (smtp.starttls, smtp.username, settings.smtp_password(environment)) == ("always", "so8t", "secret")
+    assert settings.console.url == "https://so8t.example.org"
+    assert (settings.escalation.waiters, settings.escalation.replay_s) == (5, 30.0)
+    assert (settings.escalation.waiters_per_key, settings.escalation.remember_s) == (200, 86400.0)
+
+
+def test_the_environment_overrides_the_sender(tmp_path: Path) -> None:
+    (tmp_path / "so8t.yaml").write_text("smtp: {from: a@example.org, starttls: never}\n")
+    environment = {"SO8T_SMTP_FROM": "b@example.org", "SO8T_SMTP_STARTTLS": "auto"}
+    assert load_settings(environment=environment).smtp.sender == "b@example.org"
+    assert load_settings(environment=environment).smtp.starttls == "auto"

@@ -1,18 +1,26 @@
 """The HTTP interface over real sockets."""
 
+import asyncio
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 import requests
 
+from gateway.escalation.case import Case, Kind, Reviewer
+from gateway.escalation.cases import Cases
+from gateway.holding import Patience, Room
 from gateway.http.auth import Authenticator
 from gateway.http.endpoints import Api, Services
 from gateway.pipeline import Pipeline
 from gateway.principal import Principal
+from gateway.store.directory import DataDirectory
+from gateway.store.store import Store
 from gateway.upstream.http import HttpUpstream
 from tests.doubles import Keyring, LabelRules, MemoryTrail, ScriptedSafetyModel, Served, UpstreamDouble, script
 
@@ -22,24 +30,36 @@ class Health:
 
     def __init__(self) -> None:
         self.found: dict[str, str] = {}
+        self.seen: dict[str, str] = {}
 
     def problems(self) -> Mapping[str, str]:
         """Return what was set."""
         return self.found
 
+    def warnings(self) -> Mapping[str, str]:
+        """Return what was set."""
+        return self.seen
+
 
 class Stack:
     """A served gateway without its composition root."""
 
-    def __init__(self, double: UpstreamDouble) -> None:
+    def __init__(self, double: UpstreamDouble, store: Store) -> None:
         self.double = double
+        self.rules = LabelRules()
+        self.cases = Cases(store.reader, store.writer, store.trail)
+        self.beside = Cases(store.reader, store.writer, store.trail)
+        self.room = Room()
         self.judge = ScriptedSafetyModel()
         self.trail = MemoryTrail()
         self.keys = Keyring()
         self.health = Health()
         upstream = HttpUpstream(double.url, None, connect_timeout_s=1, read_timeout_s=3)
         services = Services(
-            pipeline=Pipeline(self.judge, LabelRules(), self.trail, upstream, judge_timeout_s=1),
+            pipeline=Pipeline(
+                self.judge, self.rules, self.trail, self.cases, upstream, judge_timeout_s=1, room=self.room
+            ),
+            cases=self.cases,
             upstream=upstream,
             authenticator=Authenticator(self.keys, loopback=True),
             health=self.health,
@@ -51,9 +71,9 @@ class Stack:
 
 
 @pytest.fixture
-def stack() -> Iterator[Stack]:
-    with UpstreamDouble() as double:
-        yield Stack(double)
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    with UpstreamDouble() as double, Store(DataDirectory(tmp_path / "var")) as store:
+        yield Stack(double, store)
 
 
 @pytest.fixture
@@ -141,7 +161,7 @@ def test_without_keys_a_local_page_is_answered(url: str, stack: Stack, headers: 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("POST", "/v1/embeddings", 404),
+        ("POST", "/v1/moderations", 404),
         ("POST", "/v1/chat/completions/", 404),
         ("POST", "/v1//chat/completions", 404),
         ("GET", "/", 404),
@@ -252,3 +272,78 @@ def test_a_bug_is_a_500_that_says_nothing(url: str, stack: Stack) -> None:
     response = chat(url)
     assert code(response) == (500, "internal_error")
     assert "internals" not in response.text
+
+
+def rule(stack: Stack, kind: Kind) -> Case:
+    """Rule on the newest case, beside the served gateway."""
+    case = max(stack.cases.listing(), key=lambda case: case.id)
+    return asyncio.run(stack.beside.rule(case.id, Reviewer("ben", case.organization), kind))
+
+
+def test_a_client_follows_its_case_and_resumes_it(url: str, stack: Stack) -> None:
+    stack.keys.keys |= {"ann": Principal("acme", "1", "ann"), "eve": Principal("acme", "2", "eve")}
+    ann, eve = {"authorization": "Bearer ann"}, {"authorization": "Bearer eve"}
+    held = chat(url, "ESCALATE", ann)
+    assert code(held) == (409, "escalation_pending")
+    at = url + held.json()["error"]["case"]["url"]
+    seen = requests.get(at, headers=ann, timeout=5)
+    assert (seen.status_code, seen.json()["status"]) == (200, "pending")
+    assert seen.json()["due_at"].endswith("Z")
+    for method, path in (("GET", at), ("POST", at + "/resume")):
+        assert code(requests.request(method, path, headers=eve, timeout=5)) == (404, "case_not_found")
+        assert code(requests.request(method, path, timeout=5)) == (401, "invalid_api_key")
+    assert code(requests.post(at + "/resume", headers=ann, timeout=5)) == (409, "escalation_pending")
+    rule(stack, "approve")
+    assert requests.get(at + "?wait=30", headers=ann, timeout=5).json()["status"] == "approved"
+    for _ in range(3):
+        resumed = requests.post(at + "/resume", headers=ann, timeout=5)
+        assert resumed.json()["choices"][0]["message"]["content"] == "echo: ESCALATE"
+    assert resumed.content == chat(url, "ESCALATE", ann).content
+    assert len(stack.double.requests) == 1
+
+
+def test_a_look_at_a_case_waits_for_news(url: str, stack: Stack) -> None:
+    held = chat(url, "ESCALATE")
+    at = url + held.json()["error"]["case"]["url"]
+    with ThreadPoolExecutor() as pool:
+        looking = pool.submit(requests.get, at + "?wait=20", timeout=30)
+        time.sleep(0.3)
+        assert not looking.done()
+        rule(stack, "deny")
+        assert looking.result(10).json()["status"] == "denied"
+    assert requests.get(at + "?wait=1", timeout=5).json()["status"] == "denied"
+    for wrong in ("x", "-1", "1&wait=2"):
+        assert code(requests.get(f"{at}?wait={wrong}", timeout=5)) == (400, "invalid_request")
+
+
+def test_a_client_says_how_long_it_would_wait(url: str, stack: Stack) -> None:
+    stack.rules.hold = Patience(hold_s=60)
+    assert code(chat(url, "ESCALATE", {"prefer": "respond-async, wait=0"})) == (409, "escalation_pending")
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(chat, url, "ESCALATE", {"Prefer": "wait=30"})
+        time.sleep(0.3)
+        assert not waiting.done()
+        rule(stack, "approve")
+        assert waiting.result(10).json()["choices"][0]["finish_reason"] == "stop"
+
+
+def test_a_client_that_hangs_up_frees_its_seat(url: str, stack: Stack) -> None:
+    stack.rules.hold = Patience(hold_s=60)
+    with pytest.raises(requests.Timeout):
+        requests.post(
+            url + "/v1/chat/completions",
+            data=orjson.dumps({"model": "m", "messages": [{"role": "user", "content": "ESCALATE"}]}),
+            timeout=1,
+        )
+    until(lambda: [entry["outcome"] for entry in stack.trail.of("enforcement")] == ["client_disconnected"])
+    assert stack.room.taken == 0
+
+
+def test_a_long_idempotency_key_is_refused(url: str) -> None:
+    assert code(chat(url, headers={"idempotency-key": "x" * 256})) == (400, "invalid_request")
+
+
+def test_warnings_do_not_make_it_unready(url: str, stack: Stack) -> None:
+    stack.health.seen["delivery"] = "nobody was told"
+    ready = requests.get(url + "/readyz", timeout=5)
+    assert (ready.status_code, ready.json()["warnings"]) == (200, {"delivery": "nobody was told"})
