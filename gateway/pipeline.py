@@ -91,7 +91,8 @@ class Pipeline:
         """Return what becomes of ``case``, whose stored request is ``call``, as if its client had sent it again."""
         passage = self._enter(call)
         passage.binding = case.binding
-        return await answered(passage, self._wait(passage, case))
+        run = self._runs.find(case.binding)
+        return await answered(passage, self._wait(passage, case if run is None else run.case))
 
     def dismiss(self) -> None:
         """Send away everybody who waits for people; nobody waits from now on."""
@@ -296,7 +297,7 @@ class Pipeline:
         Whatever goes wrong in between ends the case, so that people see it and nothing is tried twice by itself.
         """
         case = run.case
-        if await self._cases.consume(case.id, case.revision) is None:
+        if await self._cases.consume(case.id, self._rules.revision(case.organization)) is None:
             raise LostError
         passage.headers = case_headers(case, "approved")
         try:
