@@ -1,9 +1,9 @@
 """How ``so8t audit`` shows reports and entries to people and to scripts."""
 
-from typing import Any
+from typing import Any, Final
 
 import orjson
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +14,7 @@ from audit.verify import Report
 Record = dict[str, Any]
 """``index``, ``entry`` (its fields) and, where the vault was opened, ``payloads``."""
 
+WIDE: Final = 240
 _SHOWN_ELSEWHERE = ("v", "id", "t", "ev", "org", "payloads")
 
 
@@ -58,13 +59,18 @@ def print_reports(reports: list[Report]) -> None:
             console.print(Text(f"{report.organization}:{where} {finding.what}", "red"))
 
 
+def print_wide(shown: RenderableType) -> None:
+    """Print a table as wide as it is: an id that is cut cannot be copied."""
+    Console(highlight=False, width=WIDE).print(shown, soft_wrap=True)
+
+
 def print_table(records: list[Record]) -> None:
     """Print a line for each entry."""
     table = Table("index", "time", "organisation", "event", "what", "id", box=None, header_style="dim")
     for record in records:
         entry = record["entry"]
         table.add_row(str(record["index"]), entry["t"], entry["org"], entry["ev"], _summary(entry), entry["id"])
-    Console(highlight=False, soft_wrap=True).print(table)
+    print_wide(table)
 
 
 def print_record(record: Record) -> None:

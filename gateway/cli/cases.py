@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gateway.cli.audit_tables import print_wide
 from gateway.cli.control import ask
 from gateway.console.dossier import Dossier, Turn, read_dossier
 from gateway.console.legible import plain
@@ -54,7 +55,7 @@ def list_command(
         table.add_row(
             *(_text(case[name] or "") for name in words), _text(case["handling"]["route"]), _text(case["owner"]), due
         )
-    Console(highlight=False, soft_wrap=True).print(table if cases else "there are no cases")
+    print_wide(table if cases else "there are no cases")
 
 
 @app.command()
