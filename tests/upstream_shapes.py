@@ -138,7 +138,8 @@ def _blocks(steps: Steps) -> list[dict[str, Any]]:
 
 
 def _empty_block(block: dict[str, Any]) -> dict[str, Any]:
-    return block | ({"text": ""} if block["type"] == "text" else {"input": {}})
+    empty: dict[str, Any] = {"text": ""} if block["type"] == "text" else {"input": {}}
+    return block | empty
 
 
 def _message(body: dict[str, Any]) -> dict[str, Any]:

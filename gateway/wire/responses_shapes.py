@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Literal
 from uuid import uuid4
 
@@ -96,6 +97,7 @@ def ending(
     ``begun`` tells that the client has the response's beginning, ``sequence`` is the next event's number and ``before``
     the items that it has.
     """
+    notice = replace(notice, id=notice.id or _new_id(), created=notice.created or int(time.time()))  # of every event
     events: list[dict[str, Any]] = []
     if not begun:
         empty = envelope(notice, "in_progress", [])
@@ -127,7 +129,7 @@ def ending(
 def envelope(notice: Notice, status: Status, output: Sequence[Item]) -> dict[str, Any]:
     """Return a response object."""
     body: dict[str, Any] = {
-        "id": notice.id or f"resp_{uuid4().hex}",
+        "id": notice.id or _new_id(),
         "object": "response",
         "created_at": notice.created or int(time.time()),
         "status": status,
@@ -149,6 +151,10 @@ def envelope(notice: Notice, status: Status, output: Sequence[Item]) -> dict[str
         "usage": NO_USAGE,
     }
     return body | ({"governance": dict(notice.governance)} if notice.governance else {})
+
+
+def _new_id() -> str:
+    return f"resp_{uuid4().hex}"
 
 
 def _message(notice: Notice, kind: str, status: Status) -> Item:

@@ -39,7 +39,7 @@ def test_each_of_many_who_wait_gets_its_own_answer(tmp_path: Path, held: int) ->
 async def _hold(office: Office, held: int) -> float:
     """Let ``held`` clients wait, approve all, and compare what each gets; return the memory while they waited."""
     key, url = office.key("acme"), f"{office.gateway.url}/v1"
-    async with openai.AsyncOpenAI(api_key=key, base_url=url, max_retries=0, timeout=3000) as client:
+    async with openai.AsyncOpenAI(api_key=key, base_url=url, max_retries=100, timeout=3000) as client:
         create: Any = client.chat.completions.create
         texts = [f"{BAKERY} {number}." for number in range(held)]
         calls = [asyncio.create_task(create(model="m", messages=[{"role": "user", "content": text}])) for text in texts]

@@ -80,18 +80,15 @@ async def measure(place: Place, connections: int, seconds: float) -> tuple[float
 async def hold(place: Place, count: int, database: Path) -> list[asyncio.StreamWriter]:
     """Return the connections of ``count`` requests, once each has its case and waits."""
     writers = []
-    gate = asyncio.Semaphore(OPENING)
-
-    async def one(number: int) -> None:
-        async with gate:
-            _, writer = await asyncio.open_connection("127.0.0.1", place.port)
-            writer.write(_request(place.waits, f"Please suggest a good name for bakery number {number}."))
-            await writer.drain()
-            writers.append(writer)
-
-    await asyncio.gather(*(one(number) for number in range(count)))
+    for number in range(count):
+        _, writer = await asyncio.open_connection("127.0.0.1", place.port)
+        writer.write(_request(place.waits, f"Please suggest a good name for bakery number {number}."))
+        await writer.drain()
+        writers.append(writer)
+        while pending(database) < len(writers) - OPENING:
+            await asyncio.sleep(0.01)
     while pending(database) < count:
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.1)
     await asyncio.sleep(2)  # those that come back have their cases already: they need a moment to sit down
     return writers
 

@@ -1,6 +1,7 @@
 """The HTTP upstream against a real server."""
 
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -43,9 +44,22 @@ async def test_the_body_goes_out_as_it_is_with_our_own_key(double: UpstreamDoubl
     reply = orjson.loads(await read(upstream, "hi"))
     assert reply["choices"][0]["message"]["content"] == "echo: hi"
     assert double.bodies == [outbound("hi").body]
+    assert double.paths == ["/v1/chat/completions"]
     assert double.headers[0]["authorization" if "authorization" in double.headers[0] else "Authorization"] == (
         "Bearer own-key"
     )
+
+
+@pytest.mark.parametrize(("version", "told"), [(None, "2023-06-01"), ("2023-01-01", "2023-01-01")])
+async def test_the_messages_api_gets_the_key_and_its_version_in_its_own_headers(
+    double: UpstreamDouble, upstream: HttpUpstream, version: str | None, told: str
+) -> None:
+    inbound = await upstream.send(replace(outbound("hi"), path="/messages", version=version))
+    assert orjson.loads(await inbound.read())["content"] == [{"type": "text", "text": "echo: hi"}]
+    sent = {name.lower(): value for name, value in double.headers[0].items()}
+    assert (sent["x-api-key"], sent["anthropic-version"]) == ("own-key", told)
+    assert "authorization" not in sent
+    assert double.paths == ["/v1/messages"]
 
 
 async def test_a_stream_arrives_piece_by_piece(upstream: HttpUpstream) -> None:

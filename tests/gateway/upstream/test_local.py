@@ -1,5 +1,7 @@
 """The built-in Task head in OpenAI's shapes."""
 
+from dataclasses import replace
+
 import orjson
 import pytest
 
@@ -60,6 +62,12 @@ async def test_another_model_is_not_found(upstream: LocalUpstream) -> None:
     with pytest.raises(NotFoundError) as caught:
         await upstream.send(outbound(model="gpt-5"))
     assert caught.value.code == "model_not_found"
+
+
+async def test_it_serves_chats_only(upstream: LocalUpstream) -> None:
+    with pytest.raises(NotFoundError, match="does not serve `/messages`") as caught:
+        await upstream.send(replace(outbound(), path="/messages"))
+    assert caught.value.code == "route_not_served"
 
 
 async def test_it_gives_one_choice(upstream: LocalUpstream) -> None:
