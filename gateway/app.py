@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from starlette.applications import Starlette
 from starlette.routing import Mount, Router
@@ -12,8 +13,8 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.console import create_console
 from gateway.entries import SHA256
-from gateway.errors import AuditUnavailable, SettingsError
-from gateway.escalation.cases import Cases
+from gateway.errors import AuditUnavailable, RequestError, SettingsError
+from gateway.escalation.cases import Cases, now_ms
 from gateway.escalation.channels import create_channels
 from gateway.escalation.delivery import Delivery
 from gateway.escalation.outbox import Outbox
@@ -31,6 +32,7 @@ from gateway.safety.engine import EngineOptions, SafetyEngine
 from gateway.safety.template import TEMPLATE_VERSION
 from gateway.settings import Settings
 from gateway.store.directory import DataDirectory
+from gateway.store.inputs import expire_inputs
 from gateway.store.keys import OPERATOR, KeyInfo, list_keys
 from gateway.store.records import Administrator, acting
 from gateway.store.sessions import Sessions
@@ -44,6 +46,10 @@ from gateway.verdict import Stage, Thresholds, Verdict
 CONSOLE: Final = "/console"
 EXPIRE_S: Final = 1.0
 """Time between two looks for cases whose time is over."""
+DAY_MS: Final = 86_400_000
+EXPIRE_AT_ONCE: Final = 1000
+EXPIRE_INPUTS_S: Final = 3600.0
+"""Time between two looks for recorded policy inputs that are too old."""
 
 
 class EngineRelease(Protocol):
@@ -163,10 +169,11 @@ class Gateway:
                 self.keys,
                 users=store.users.command,
                 cases=commands.command,
+                policy=self._command_policy,
             )
             await control.start()
             stack.push_async_callback(control.close)
-            for watch in (self._watch_policies(), self._watch_cases(cases)):
+            for watch in (self._watch_policies(), self._watch_cases(cases), self._watch_inputs(store)):
                 stack.push_async_callback(_end, asyncio.create_task(watch))
             self._running = stack.pop_all()
 
@@ -202,8 +209,12 @@ class Gateway:
 
     def warnings(self) -> Mapping[str, str]:
         """Return what people should look at although it serves, by component."""
-        problems = self._delivery.problems() if self._delivery is not None else []
-        return {"delivery": f"people could not be told of {len(problems)} cases by every channel"} if problems else {}
+        found = {}
+        if problems := self._delivery.problems() if self._delivery is not None else []:
+            found["delivery"] = f"people could not be told of {len(problems)} cases by every channel"
+        if self.policy_problems:
+            found["policies"] = "the policy files are wrong; what was in force stays"
+        return found
 
     def keys(self) -> list[KeyInfo]:
         """Return every key without its secret."""
@@ -309,6 +320,18 @@ class Gateway:
             except Exception:  # noqa: BLE001 - it looks again
                 logger.exception("the cases could not be looked at")
 
+    async def _watch_inputs(self, store: Store) -> None:
+        """Erase recorded policy inputs that are older than they may be: now and each hour, few at a time."""
+        while True:
+            before = now_ms() - round(self.settings.policy.keep_inputs_days * DAY_MS)
+            erased = EXPIRE_AT_ONCE
+            try:
+                while erased == EXPIRE_AT_ONCE:
+                    erased = await store.writer.submit(partial(expire_inputs, before=before, most=EXPIRE_AT_ONCE))
+            except Exception:  # noqa: BLE001 - it looks again
+                logger.exception("old policy inputs could not be erased")
+            await asyncio.sleep(EXPIRE_INPUTS_S)
+
     async def _watch_policies(self) -> None:
         """Take changed policies into force, each with its entry; wrong ones are told and change nothing."""
         while True:
@@ -317,31 +340,33 @@ class Gateway:
                 if await asyncio.to_thread(self.policies.changed):
                     await self.reload_policies("file")
                 if self.shadow is not None and await asyncio.to_thread(self.shadow.changed):
-                    await self._reload_shadow(self.shadow)
+                    await self._reload_shadow(self.shadow, "file")
             except Exception:  # noqa: BLE001 - it looks again
                 logger.exception("the policies could not be looked at")
 
-    async def _reload_shadow(self, shadow: ShadowStore) -> None:
+    async def _reload_shadow(self, shadow: ShadowStore, auth: str) -> None:
         """Take the shadow's files, or its end, with an entry."""
         for problem in await asyncio.to_thread(shadow.reload):
             logger.error("the shadow policies are wrong; nothing is decided by them", problem=problem)
         held = shadow.current
         revision = (held or self.policies.current).revision.removeprefix(SHA256)
         name = "shadow" if held is not None else "no-shadow"
-        await self.store.trail.record(OPERATOR, "policy_loaded", {"policy": name, "revision": revision, "auth": "file"})
+        await self.store.trail.record(OPERATOR, "policy_loaded", {"policy": name, "revision": revision, "auth": auth})
         logger.info("shadow policies looked at", shadow=name, revision=revision, percent=shadow.percent)
 
     async def reload_policies(self, auth: str, by: Administrator | None = None) -> tuple[str, ...]:
-        """Take the policy files into force whole, each change with its entry, or return their problems.
+        """Take the policy files into force whole, each change after its entry, or return their problems.
 
+        No decision is made by a policy whose entry is not durable; AuditUnavailable when it cannot be.
         ``auth`` says what it was noticed by: ``file`` (they changed), ``signal`` (SIGHUP), or ``cli`` with ``by``.
         """
         async with self._reloading:
-            before = self.policies.current
-            self.policy_problems = await asyncio.to_thread(self.policies.reload)
-            for problem in self.policy_problems:
-                logger.error("a policy file is wrong; what was in force stays", problem=problem)
-            for organization, policy in _changes(before, self.policies.current).items():
+            found = await asyncio.to_thread(self.policies.look)
+            before, after = self.policies.current, found.bundle or self.policies.current
+            for problem in found.problems:
+                logger.error("a policy file is wrong; what was in force stays", problem=problem, by=auth)
+            changes = _changes(before, after)
+            for organization, policy in changes.items():
                 fields = {
                     "policy": policy.name,
                     "revision": policy.revision.removeprefix(SHA256),
@@ -351,8 +376,24 @@ class Gateway:
                 if by is not None:
                     fields |= acting(await self.store.trail.key(organization), by)
                 await self.store.trail.record(organization, "policy_loaded", fields)
+            self.policies.take(found)
+            self.policy_problems = found.problems
+            for organization, policy in changes.items():
                 logger.info("policy loaded", organization=organization, revision=policy.revision, by=auth)
-            return self.policy_problems
+            return found.problems
+
+    async def _command_policy(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Do what ``POST /control/policy`` asks for: ``{"action": "reload", "actor"}``, actor the system's user.
+
+        Gives ``{"ok", "problems", "revision"}``: of the whole bundle that is in force then. RequestError: it is wrong.
+        """
+        actor = body.get("actor")
+        if body.get("action") != "reload" or not isinstance(actor, str) or not actor:
+            raise RequestError("a command about policies is `reload`, with `actor`")
+        problems = await self.reload_policies("cli", Administrator(actor[:200]))
+        if self.shadow is not None and await asyncio.to_thread(self.shadow.changed):
+            await self._reload_shadow(self.shadow, "cli")
+        return {"ok": not problems, "problems": list(problems), "revision": self.policies.current.revision}
 
 
 def create_app(settings: Settings, *, engine: Engine | None = None) -> Starlette:

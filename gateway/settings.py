@@ -67,6 +67,8 @@ class PolicySettings:
     """None: ``./policies`` if it exists, else only the built-in base holds."""
     poll_s: float = 1.0
     """Time between two looks for changed files."""
+    keep_inputs_days: float = 90.0
+    """How long what decisions were made from (scores and names, no text) is kept for `so8t policy replay`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +270,7 @@ def _check(settings: Settings) -> None:
     if directory is not None and not directory.is_dir():
         raise SettingsError(f"`policy.directory` is not a directory: {directory}")
     positive = {"safety.timeout_s": settings.safety.timeout_s, "policy.poll_s": settings.policy.poll_s}
+    positive["policy.keep_inputs_days"] = settings.policy.keep_inputs_days
     positive |= {f"escalation.{name}": value for name, value in asdict(settings.escalation).items()}
     for key, value in positive.items():
         if value <= 0:

@@ -11,14 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli.audit_tables import print_wide
-from gateway.cli.control import ask
+from gateway.cli.control import ask_running
 from gateway.console.dossier import Dossier, Turn, read_dossier
 from gateway.console.legible import plain
 from gateway.console.texts import speak
 from gateway.console.times import date, span
 from gateway.errors import GatewayError
 from gateway.store.directory import DataDirectory, locate
-from gateway.store.lock import DirectoryInUse, DirectoryLock
 from gateway.store.records import os_user
 from gateway.store.users import now_ms
 
@@ -134,14 +133,10 @@ def _approvals(case: dict[str, Any]) -> int:
 
 def _command(directory: DataDirectory, command: dict[str, Any]) -> dict[str, Any]:
     """Do it through the gateway that runs on the directory; say so when none does."""
+    body = {**command, "actor": os_user()}
+    otherwise = "cases are decided on a running one; start it with `so8t serve`"
     try:
-        if not directory.path.is_dir():
-            _tell(f"{directory.path} is not a data directory: name the gateway's with --data-dir")
-        try:
-            DirectoryLock(directory).close()
-        except DirectoryInUse:
-            return ask(directory, "/control/cases", {**command, "actor": os_user()})
-        _tell(f"no gateway runs on {directory.path}: cases are decided on a running one; start it with `so8t serve`")
+        return ask_running(directory, "/control/cases", body, otherwise=otherwise)
     except GatewayError as error:
         _tell(str(error))
     raise typer.Exit(1)

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.errors import AuditUnavailable
+from gateway.errors import AuditUnavailable, SettingsError
 from gateway.store.directory import DataDirectory
+from gateway.store.lock import DirectoryInUse, DirectoryLock
 
 TIMEOUT_S: Final = 30.0
 
@@ -26,6 +27,17 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))
+
+
+def ask_running(directory: DataDirectory, path: str, body: Mapping[str, Any], *, otherwise: str) -> dict[str, Any]:
+    """Like ``ask``; SettingsError with ``otherwise`` when no gateway runs on the directory."""
+    if not directory.path.is_dir():
+        raise SettingsError(f"{directory.path} is not a data directory: name the gateway's with --data-dir")
+    try:
+        DirectoryLock(directory).close()
+    except DirectoryInUse:
+        return ask(directory, path, body)
+    raise SettingsError(f"no gateway runs on {directory.path}: {otherwise}")
 
 
 def ask(directory: DataDirectory, path: str, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``so8t policy``: check, test, explain and compare policies."""
+"""``so8t policy``: check, test, explain and compare policies, and let a gateway reload them."""
 
 import os
 from pathlib import Path
@@ -10,6 +10,7 @@ import typer
 from gateway.cli.policy_compare import diff
 from gateway.cli.policy_explain import explain_command
 from gateway.cli.policy_files import BaseFlag, JsonFlag, existing
+from gateway.cli.policy_reload import reload_command
 from gateway.cli.policy_replay import replay_command
 from gateway.cli.policy_shadow import app as shadow_app
 from gateway.cli.policy_tables import tables_command
@@ -25,6 +26,7 @@ app.command(name="test")(tables_command)
 app.command(name="explain")(explain_command)
 app.command()(diff)
 app.command(name="replay")(replay_command)
+app.command(name="reload")(reload_command)
 app.add_typer(shadow_app, name="shadow")
 
 

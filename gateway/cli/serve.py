@@ -18,7 +18,7 @@ from gateway.app import Gateway, create_app
 from gateway.errors import GatewayError
 from gateway.http.protocol import protocol
 from gateway.settings import Settings, load_settings
-from gateway.telemetry import configure
+from gateway.telemetry import configure, logger
 
 ConfigFlag = Annotated[Path | None, typer.Option("--config", help="Settings file (default: ./so8t.yaml if it exists)")]
 DataFlag = Annotated[Path | None, typer.Option("--data-dir", help="Where the gateway keeps its state (default: ./var)")]
@@ -77,19 +77,21 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._gateway = gateway
         self.refused: GatewayError | None = None
-        self._reloads: set[asyncio.Future[tuple[str, ...]]] = set()
+        self._reloads: set[asyncio.Future[None]] = set()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Run until told to stop."""
-        try:
-            await self._gateway.start()
-        except GatewayError as error:
-            self.refused = error
-            return
-        try:
-            await super().serve(sockets)
-        finally:
-            await self._gateway.close()
+        with self._reload_on_hangup():
+            try:
+                await self._gateway.start()
+            except GatewayError as error:
+                self.refused = error
+                return
+            try:
+                await super().serve(sockets)
+            finally:
+                await asyncio.gather(*self._reloads)
+                await self._gateway.close()
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -98,20 +100,36 @@ class _Server(uvicorn.Server):
             yield
             return
         before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def _reload_on_hangup(self) -> Generator[None]:
+        """Let SIGHUP reload the policies, and end the process at no moment."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         try:
             yield
         finally:
             loop.remove_signal_handler(signal.SIGHUP)
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
-    def _reload(self) -> None:
-        """Take the policy files into force, at once and in the background."""
-        task = asyncio.ensure_future(self._gateway.reload_policies("signal"))
-        self._reloads.add(task)
-        task.add_done_callback(self._reloads.discard)
+    def _hang_up(self) -> None:
+        if self._gateway.running:
+            task = asyncio.ensure_future(self._reload())
+            self._reloads.add(task)
+            task.add_done_callback(self._reloads.discard)
+
+    async def _reload(self) -> None:
+        try:
+            await self._gateway.reload_policies("signal")
+        except Exception:  # noqa: BLE001 - what was in force stays
+            logger.exception("the policies could not be reloaded")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Send away who waits for people to decide, then wait for the connections to end."""

@@ -29,8 +29,8 @@ Command = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
 class Control:
     """Serves the Unix socket ``path`` from ``start`` to ``close``.
 
-    ``command`` creates or revokes a key; ``listed`` returns every key without its secret. ``users`` and ``cases`` do
-    what is posted to ``/control/users`` and ``/control/cases``.
+    ``command`` creates or revokes a key; ``listed`` returns every key without its secret. ``users``, ``cases`` and
+    ``policy`` do what is posted to ``/control/users``, ``/control/cases`` and ``/control/policy``.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Control:
         *,
         users: Command | None = None,
         cases: Command | None = None,
+        policy: Command | None = None,
     ) -> None:
         self._path = path
         self._command_keys = command
@@ -49,7 +50,7 @@ class Control:
         app.router.add_get("/control/keys", self._list)
         app.router.add_post("/control/keys", self._command)
         app.router.add_post("/control/keys/revoke", self._revoke)
-        for noun, given in (("users", users), ("cases", cases)):
+        for noun, given in (("users", users), ("cases", cases), ("policy", policy)):
             if given is not None:
                 app.router.add_post(f"/control/{noun}", partial(self._run, given))
         self._runner = web.AppRunner(app, access_log=None)

@@ -1,9 +1,19 @@
 """The policies in force: swapped whole when files change, and kept when what changed is wrong."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.errors import PolicyError
 from gateway.policy.bundle import Bundle, Files, build_bundle, read_files
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the files hold: a bundle that may come into force, else their problems."""
+
+    files: Files | PolicyError
+    bundle: Bundle | None
+    problems: tuple[str, ...]
 
 
 class PolicyStore:
@@ -12,7 +22,8 @@ class PolicyStore:
     With ``release``, a policy that names another release is refused: it would be judged by a model that it was not
     written for.
 
-    ``changed`` and ``reload`` read files: call them from one thread that may wait, by the application's own clock.
+    ``changed``, ``look`` and ``reload`` read files: call them from a thread that may wait, by the application's own
+    clock. ``take`` does not wait.
 
     Raises PolicyError: the first bundle is wrong; there is no last good one to keep.
     """
@@ -30,19 +41,30 @@ class PolicyStore:
         return self._current
 
     def changed(self) -> bool:
-        """Tell whether the files are others than at the last look of ``reload``, by their content."""
-        return not _same(self._look(), self._seen)
+        """Tell whether the files are others than those that were last taken, by their content."""
+        return not _same(self._read(), self._seen)
+
+    def look(self) -> Found:
+        """Return what the files hold now, and take nothing."""
+        files = self._read()
+        if isinstance(files, PolicyError):
+            return Found(files, None, files.problems)
+        try:
+            return Found(files, self._build(files), ())
+        except PolicyError as error:
+            return Found(files, None, error.problems)
+
+    def take(self, found: Found) -> None:
+        """Bring what was found into force at once, or keep what is in force if it has problems."""
+        self._seen = found.files
+        if found.bundle is not None:
+            self._current = found.bundle
 
     def reload(self) -> tuple[str, ...]:
         """Take what the files hold now, or return their problems and keep what is in force."""
-        found = self._seen = self._look()
-        if isinstance(found, PolicyError):
-            return found.problems
-        try:
-            self._current = self._build(found)
-        except PolicyError as error:
-            return error.problems
-        return ()
+        found = self.look()
+        self.take(found)
+        return found.problems
 
     def _build(self, files: Files) -> Bundle:
         bundle = build_bundle(files)
@@ -56,7 +78,7 @@ class PolicyStore:
             raise PolicyError(problems)
         return bundle
 
-    def _look(self) -> Files | PolicyError:
+    def _read(self) -> Files | PolicyError:
         try:
             return read_files(self._directories, self._base)
         except PolicyError as error:

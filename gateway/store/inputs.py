@@ -4,13 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, func, select
 
 from audit.log import insert_rows
 from gateway.errors import SettingsError
 from gateway.store.schema import api_key, policy_input
 
 BATCH: Final = 20_000
+MOST_IDS: Final = 1000
+"""In one statement."""
 
 
 def add_inputs(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -25,9 +27,17 @@ def erase_inputs(conn: Connection, organization: str, decisions: Sequence[str]) 
     return conn.execute(delete(policy_input).where(mine)).rowcount
 
 
-def expire_inputs(conn: Connection, before: int) -> int:
-    """Erase all rows from before ``before`` (milliseconds since the epoch); return how many there were."""
-    return conn.execute(delete(policy_input).where(policy_input.c.at < before)).rowcount
+def expire_inputs(conn: Connection, before: int, most: int | None = None) -> int:
+    """Erase the rows from before ``before`` (milliseconds since the epoch), at most ``most``; return how many."""
+    known = select(func.min(policy_input.c.org).label("org")).cte("known", recursive=True)
+    following = select(func.min(policy_input.c.org)).where(policy_input.c.org > known.c.org).scalar_subquery()
+    known = known.union_all(select(following).where(known.c.org.is_not(None)))  # by the index on (org, at), no scan
+    mine = policy_input.c.org.in_(select(known.c.org))
+    old = select(policy_input.c.decision_id).where(mine, policy_input.c.at < before).limit(most)
+    ids = list(conn.execute(old).scalars())
+    for begin in range(0, len(ids), MOST_IDS):
+        conn.execute(delete(policy_input).where(policy_input.c.decision_id.in_(ids[begin : begin + MOST_IDS])))
+    return len(ids)
 
 
 def find_input(conn: Connection, decision_id: str) -> dict[str, Any] | None:

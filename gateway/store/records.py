@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from audit.entry import Entry, build_entry, new_id
-from audit.log import Record, append_records, erase_payloads, store_key, subject_entries
+from audit.entry import Entry, build_entry, new_id, read_entry
+from audit.log import Record, append_records, erase_payloads, find_entries, store_key, subject_entries
 from audit.vault import MasterKey, OrganizationKey, Sealed
-from gateway.store.inputs import add_inputs
+from gateway.store.inputs import add_inputs, erase_inputs
 from gateway.store.writer import Writer, checkpoint
 
 SEAL_INLINE: Final = 64 * 1024
@@ -97,6 +97,7 @@ class AuditTrail:
     async def erase(self, organization: str, entry_ids: Sequence[str], *, ground: str, by: Administrator) -> Erasure:
         """Destroy the payloads of these entries, at most 256, with their keys and salts, and append the entry of it.
 
+        What was kept beside those of decisions, for policies to be tried on, goes too.
         Afterwards the database and its write-ahead log hold nothing of them, and every proof still verifies.
         """
         key = await self.key(organization)
@@ -105,6 +106,7 @@ class AuditTrail:
 
         def erase(conn: Connection) -> tuple[int, int]:
             erased = erase_payloads(conn, organization, entry_ids)
+            erase_inputs(conn, organization, _decisions(conn, organization, entry_ids))
             return append_records(conn, [record])[0], erased
 
         index, erased = await self._writer.submit(erase)
@@ -121,6 +123,13 @@ def _append(conn: Connection, items: Sequence[tuple[Record, Mapping[str, Any] | 
     indices = append_records(conn, [record for record, _ in items])
     add_inputs(conn, [inputs for _, inputs in items if inputs is not None])
     return indices
+
+
+def _decisions(conn: Connection, organization: str, entry_ids: Sequence[str]) -> list[str]:
+    """Return the ids of the decisions that these entries are of."""
+    leaves = (leaf for entry_id in entry_ids for _, _, leaf in find_entries(conn, entry_id, organization))
+    entries = [entry for entry in map(read_entry, leaves) if entry["ev"] == "decision" and entry["id"] in entry_ids]
+    return [entry["decision"] for entry in entries]
 
 
 def load_key(conn: Connection, master: MasterKey, organization: str) -> OrganizationKey:

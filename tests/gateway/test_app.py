@@ -12,13 +12,21 @@ import openai
 import orjson
 import pytest
 import requests
+from sqlalchemy import update
+from typer.testing import CliRunner
 
 from audit.entry import read_entry
 from audit.log import latest_entries
 from gateway.app import create_app
-from gateway.errors import GatewayError, PolicyError, SettingsError
+from gateway.cli.policy import app as policy_app
+from gateway.errors import AuditUnavailable, GatewayError, PolicyError, SettingsError
 from gateway.settings import Settings, load_settings
+from gateway.store.directory import DataDirectory
 from gateway.store.engine import open_reader
+from gateway.store.inputs import find_input
+from gateway.store.records import Administrator
+from gateway.store.schema import policy_input
+from gateway.store.store import Store
 from tests.doubles import ScriptedSafetyModel, Served, UpstreamDouble, script
 
 POLICY = "version: 1\norganization: acme\nlanguage: ja\ntools: {default: judge, 'drop_*': {effect: refuse}}\n"
@@ -145,6 +153,83 @@ def test_a_changed_policy_comes_into_force_with_its_entry(gateway: Served, setti
     file.write_text(POLICY + "refusal: {shape: error}\n")
     until(lambda: chat(gateway.url, "REFUSE", key).status_code == 400)
     until(lambda: [each["policy"] for each in entries(settings, "acme") if each["ev"] == "policy_loaded"] == ["acme"])
+
+
+def test_a_reload_is_commanded_and_its_entry_tells_by_whom(gateway: Served, settings: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "policies" / "default.yaml"
+    command = {"action": "reload", "actor": "root"}
+    before = control(settings, "POST", "/control/policy", command)[1]
+    assert before["ok"]
+    file.write_text("version: 1\norganization: default\nlanguage: ja\n")
+    status, after = control(settings, "POST", "/control/policy", command)
+    assert (status, after["ok"]) == (200, True)
+    assert after["revision"] != before["revision"]
+    loaded = [entry for entry in entries(settings, "default") if entry["ev"] == "policy_loaded"]
+    assert [entry["policy"] for entry in loaded] == ["default"]
+    assert loaded[0]["auth"] in ("cli", "file")
+    assert len(loaded[0]["previous"]) == len(loaded[0]["revision"]) == 64
+    assert loaded[0]["previous"] != loaded[0]["revision"]
+    file.write_text("nonsense: 1")
+    _, kept = control(settings, "POST", "/control/policy", command)
+    assert (kept["ok"], kept["revision"]) == (False, after["revision"])
+    assert "nonsense" in str(kept["problems"])
+    assert "policies" in requests.get(gateway.url + "/readyz", timeout=5).json()["warnings"]
+    assert control(settings, "POST", "/control/policy", {"action": "reload"})[0] == 400
+    reload = ["reload", "--data-dir", str(settings.store.data_dir)]
+    told = CliRunner().invoke(policy_app, reload)
+    assert (told.exit_code, "unknown key `nonsense`" in told.output) == (1, True)
+    file.unlink()
+    told = CliRunner().invoke(policy_app, reload)
+    assert (told.exit_code, told.output) == (0, f"ok, in force: {before['revision']}\n")
+
+
+async def test_without_its_entry_a_policy_does_not_come_into_force(settings: Settings, tmp_path: Path) -> None:
+    gateway = create_app(settings, engine=ScriptedSafetyModel()).state.gateway
+    await gateway.start()
+    try:
+        before = gateway.policies.current
+        (tmp_path / "policies" / "acme.yaml").write_text(POLICY + "refusal: {shape: error}\n")
+        gateway.store.writer.close()
+        with pytest.raises(AuditUnavailable):
+            await gateway.reload_policies("signal")
+        assert gateway.policies.current is before
+        assert gateway.policies.changed()
+    finally:
+        await gateway.close()
+
+
+def test_old_policy_inputs_are_erased(settings: Settings, judge: ScriptedSafetyModel) -> None:
+    day = 86_400_000
+    with Served(create_app(settings, engine=judge)) as served:
+        old = chat(served.url, "hi").headers["x-so8t-decision-id"]
+        new = chat(served.url, "hi").headers["x-so8t-decision-id"]
+    with Store(DataDirectory(settings.store.data_dir)) as store:
+        late = update(policy_input).where(policy_input.c.decision_id == old).values(at=policy_input.c.at - 91 * day)
+        store.writer.run(lambda conn: conn.execute(late))
+
+    def kept() -> list[bool]:
+        reader = open_reader(settings.store.data_dir / "gateway.db")
+        try:
+            with reader.connect() as connection:
+                return [find_input(connection, each) is not None for each in (old, new)]
+        finally:
+            reader.dispose()
+
+    assert kept() == [True, True]
+    with Served(create_app(settings, engine=judge)):
+        until(lambda: kept() == [False, True])
+
+
+def test_the_policy_input_of_an_erased_decision_is_erased(settings: Settings, judge: ScriptedSafetyModel) -> None:
+    with Served(create_app(settings, engine=judge)) as served:
+        decisions = [chat(served.url, "hi").headers["x-so8t-decision-id"] for _ in range(2)]
+    found = {entry.get("decision"): entry["id"] for entry in entries(settings, "default") if entry["ev"] == "decision"}
+    with Store(DataDirectory(settings.store.data_dir)) as store:
+        command = store.trail.erase("default", [found[decisions[0]]], ground="request", by=Administrator("root"))
+        asyncio.run(command)
+        with store.reader.connect() as connection:
+            kept = [find_input(connection, each) is not None for each in decisions]
+    assert kept == [False, True]
 
 
 def test_the_real_client_streams(gateway: Served) -> None:

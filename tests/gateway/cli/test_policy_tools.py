@@ -49,6 +49,13 @@ def recorded(policies: Path) -> Path:
     return directory.path
 
 
+def test_without_a_running_gateway_nothing_is_reloaded(tmp_path: Path) -> None:
+    result = run(app, ["reload", "--data-dir", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "no gateway runs" in result.output
+    assert "is not a data directory" in run(app, ["reload", "--data-dir", str(tmp_path / "none")]).output
+
+
 def test_tables_that_hold_and_that_do_not(policies: Path) -> None:
     table = policies / "acme_test.yaml"
     assert run(app, ["test"]).exit_code == 2

@@ -139,7 +139,8 @@ DOCUMENTS = st.fixed_dictionaries(
 def test_the_published_schema_and_the_loader_agree(document: dict[str, Any]) -> None:
     published = orjson.loads(PUBLISHED.read_bytes())
     try:
-        read_policy(yaml.safe_dump(document).encode(), "x.yaml")
+        unshared = orjson.loads(orjson.dumps(document))  # else the dumper writes anchors, which are not read
+        read_policy(yaml.safe_dump(unshared).encode(), "x.yaml")
         loads = True
     except PolicyError:
         loads = False
