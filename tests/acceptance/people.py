@@ -171,16 +171,10 @@ class Office:
         flags = ("--upstream-url", upstream.url, "--policies", str(self.policies), "--config", str(config))
         self.gateway = GatewayProcess(self.data.path, *flags, environment=environment)
         self._keys: dict[tuple[str, str], str] = {}
-        self._clients: list[openai.OpenAI] = []
 
     def admit(self, organization: str, **terms: Any) -> None:
         """Write an organisation's policy."""
         (self.policies / f"{organization}.yaml").write_text(policy(organization, **terms))
-
-    def close(self) -> None:
-        """Hang up."""
-        for client in self._clients:
-            client.close()
 
     def key(self, organization: str, owner: str = "ann") -> str:
         """Return the key of ``owner``."""
@@ -192,8 +186,7 @@ class Office:
 
     def client(self, organization: str, owner: str = "ann", **options: Any) -> openai.OpenAI:
         """Return the real SDK with the key of ``owner``; without ``options`` as anybody would make it."""
-        self._clients.append(self.gateway.client(self.key(organization, owner), **options))
-        return self._clients[-1]
+        return self.gateway.client(self.key(organization, owner), **options)
 
     def calling(self, client: openai.OpenAI, text: str, **fields: Any) -> "Waiting[Any]":
         """Let the SDK call; the result has the headers, and by ``parse`` the reply."""
@@ -269,7 +262,4 @@ class Office:
 def running(office: Office) -> Iterator[Office]:
     """Let the gateway run until the context ends."""
     with office.gateway:
-        try:
-            yield office
-        finally:
-            office.close()
+        yield office

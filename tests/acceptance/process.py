@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+import anthropic
 import openai
 import orjson
 import requests
@@ -37,6 +38,7 @@ class GatewayProcess:
         self.url = f"http://127.0.0.1:{self.port}"
         self._flags = ("--port", str(self.port), "--data-dir", str(data_dir), *flags)
         self.log = data_dir.with_suffix(".log")
+        self._clients: list[openai.OpenAI | anthropic.Anthropic] = []
 
     def start(self) -> Self:
         """Start it and wait until it is ready."""
@@ -61,6 +63,8 @@ class GatewayProcess:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
+        for client in self._clients:
+            client.close()
         if self.child.poll() is None:
             self.child.send_signal(signal.SIGTERM)
             assert self.child.wait(60) == 0
@@ -78,8 +82,16 @@ class GatewayProcess:
             os.kill(pid, signal.SIGKILL)
 
     def client(self, key: str = "none", **options: Any) -> openai.OpenAI:
-        """Return the real OpenAI client, pointed here."""
-        return openai.OpenAI(api_key=key, base_url=f"{self.url}/v1", **options)
+        """Return the real OpenAI client, pointed here; it is closed with the gateway."""
+        client = openai.OpenAI(api_key=key, base_url=f"{self.url}/v1", **options)
+        self._clients.append(client)
+        return client
+
+    def anthropic_client(self, key: str = "none", **options: Any) -> anthropic.Anthropic:
+        """Return the real Anthropic client, pointed here; it is closed with the gateway."""
+        client = anthropic.Anthropic(api_key=key, base_url=self.url, **options)
+        self._clients.append(client)
+        return client
 
     def entries(self, organization: str = "default") -> list[dict[str, Any]]:
         """Return the entries of the audit log, oldest first."""

@@ -40,7 +40,7 @@ class Clients:
     def __init__(self, office: Office, organization: str, owner: str, **options: Any) -> None:
         key = office.key(organization, owner)
         self.openai = office.client(organization, owner, **options)
-        self.anthropic = anthropic.Anthropic(api_key=key, base_url=office.gateway.url, **options)
+        self.anthropic = office.gateway.anthropic_client(key, **options)
 
 
 @pytest.fixture(scope="module")
@@ -297,7 +297,7 @@ def test_a_background_response_is_polled_as_the_sdk_does(office: Office) -> None
 
 
 def test_errors_are_those_that_the_sdks_know(office: Office, eve: Clients) -> None:
-    stranger = anthropic.Anthropic(api_key="wrong", base_url=office.gateway.url)
+    stranger = office.gateway.anthropic_client("wrong")
     asked: Any = [{"role": "user", "content": HARMLESS}]
     with pytest.raises(anthropic.AuthenticationError):
         stranger.messages.create(model="m", max_tokens=9, messages=asked)
@@ -322,9 +322,7 @@ def test_the_task_head_serves_chats_only(tmp_path: Path) -> None:
     with GatewayProcess(tmp_path / "var") as gateway:
         asked: Any = [{"role": "user", "content": HARMLESS}]
         with pytest.raises(anthropic.NotFoundError, match="does not serve `/messages`"):
-            anthropic.Anthropic(api_key="none", base_url=gateway.url).messages.create(
-                model="m", max_tokens=9, messages=asked
-            )
+            gateway.anthropic_client().messages.create(model="m", max_tokens=9, messages=asked)
         client = gateway.client()
         for call in (
             lambda: client.responses.create(model="m", input=HARMLESS),
