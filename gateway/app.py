@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.console import create_console
 from gateway.entries import SHA256
 from gateway.errors import AuditUnavailable, RequestError, SettingsError
-from gateway.escalation.cases import Cases, now_ms
+from gateway.escalation.cases import Cases
 from gateway.escalation.channels import create_channels
 from gateway.escalation.delivery import Delivery
 from gateway.escalation.outbox import Outbox
@@ -35,8 +35,8 @@ from gateway.store.directory import DataDirectory
 from gateway.store.inputs import expire_inputs
 from gateway.store.keys import OPERATOR, KeyInfo, list_keys
 from gateway.store.records import Administrator, acting
-from gateway.store.sessions import Sessions
 from gateway.store.store import Store
+from gateway.store.users import now_ms
 from gateway.telemetry import logger
 from gateway.upstream.base import Upstream
 from gateway.upstream.http import HttpUpstream
@@ -262,9 +262,8 @@ class Gateway:
         return (self.settings.console.url or f"http://{server.host}:{server.port}").rstrip("/")
 
     def _mount_console(self, store: Store, cases: Cases, delivery: Delivery) -> Router:
-        sessions = Sessions(store.reader, store.writer)
         url = self.settings.console.url
-        console = create_console(cases, store.users, sessions, console_url=url, problems=delivery.problems)
+        console = create_console(cases, store.users, store.sessions, console_url=url, problems=delivery.problems)
         return Router([Mount(CONSOLE, app=console)])
 
     def _line(self, store: Store, cases: Cases) -> Pipeline:

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import time
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Final
@@ -32,16 +31,12 @@ from gateway.escalation.rows import (
 from gateway.escalation.sealing import ANSWER, TEXT, dump_answer, load_answer, seal, unseal
 from gateway.principal import Principal
 from gateway.store.records import AuditTrail
+from gateway.store.users import now_ms
 from gateway.store.writer import Writer
 from gateway.telemetry import logger
 
 SWEEP: Final = 256
 """How many cases one transaction expires, recovers or frees of their answers."""
-
-
-def now_ms() -> int:
-    """Return the time in milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 class Cases:

@@ -12,7 +12,8 @@ from gateway.escalation.cases import Cases
 from gateway.escalation.channels.base import Channel
 from gateway.escalation.notices import compose_notice
 from gateway.escalation.outbox import Due, Outbox, Problem
-from gateway.escalation.schedule import DECIDED, OPENED, Schedule, now_ms
+from gateway.escalation.schedule import DECIDED, OPENED, Schedule
+from gateway.store.users import now_ms
 from gateway.telemetry import logger
 
 LOOK_S: Final = 5.0

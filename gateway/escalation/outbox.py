@@ -16,9 +16,9 @@ from sqlalchemy import Connection, Engine, RowMapping, case, func, insert, or_, 
 from audit.entry import new_id
 from audit.log import append_records
 from gateway.escalation.case import Target
-from gateway.escalation.schedule import now_ms
 from gateway.store.records import AuditTrail, build_record
 from gateway.store.schema import delivery, escalation_case
+from gateway.store.users import now_ms
 from gateway.store.writer import Writer
 
 LEASE_MS: Final = 60_000

@@ -1,16 +1,10 @@
 """When a notice that could not be delivered is tried again."""
 
-import time
 from dataclasses import dataclass
 from random import Random
 from typing import Final
 
 LAST_CHANCE_MS: Final = 60_000
-
-
-def now_ms() -> int:
-    """Return the time in milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True, slots=True)

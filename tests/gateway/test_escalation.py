@@ -15,13 +15,14 @@ from audit.log import latest_entries
 from gateway import connection
 from gateway.enforcement import Answer
 from gateway.escalation.case import Case, Reviewer
-from gateway.escalation.cases import Cases, now_ms
+from gateway.escalation.cases import Cases
 from gateway.holding import Patience, Room
 from gateway.pipeline import Pipeline
 from gateway.ports import Call
 from gateway.principal import Principal
 from gateway.store.directory import DataDirectory
 from gateway.store.store import Store
+from gateway.store.users import now_ms
 from gateway.upstream.http import HttpUpstream
 from gateway.wire.chat import parse_request
 from gateway.wire.sse import EventParser
